@@ -1,0 +1,100 @@
+//===- engine.h - Load an artifact and run steps ----------------------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// The C++ interface for embedding. An Engine holds a loaded artifact: weights mapped, worst-case
+// memory allocated, kernels prepared. A step runs a ragged batch that mixes prefill chunks and single
+// decode tokens of many sequences. After load nothing is allocated, compiled or tuned.
+//
+//===------------------------------------------------------------------------===//
+#ifndef SLUICE_ENGINE_H
+#define SLUICE_ENGINE_H
+
+#include "sluice/status.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace sluice {
+
+struct LoadOptions {
+  std::string device = "host"; ///< backend: "host"
+  int threads = 0;             ///< host threads per rank; 0 = one per hardware thread
+  bool verify = true;          ///< check every SHA-256 before use
+};
+
+/// How a token is drawn from the logits. temperature 0 is greedy.
+struct SamplingOptions {
+  float temperature = 0;
+  int topK = 0;    ///< 0 = all
+  float topP = 1;  ///< 1 = all
+  uint64_t seed = 0;
+};
+
+/// What the plan allows and what the model is; constant after load.
+struct EngineInfo {
+  std::string name, family, target;
+  int vocabSize = 0, hiddenSize = 0, numLayers = 0, numExperts = 0, topK = 0, numRanks = 1;
+  int maxBatchTokens = 0, maxSeqs = 0, maxSeqLen = 0, maxLogitRows = 0, pageSize = 0, numPages = 0;
+  int bosTokenId = -1;
+  std::vector<int32_t> eosTokenIds;
+  uint64_t totalParameters = 0, activeParameters = 0;
+  uint64_t weightBytes = 0, kvBytes = 0, arenaBytes = 0, ioBytes = 0; ///< of this process
+  double loadSeconds = 0;
+};
+
+/// A live sequence: its tokens so far are in the KV cache. Plain handle, valid until released.
+using SequenceId = int32_t;
+
+/// One sequence's part of a step: `tokens` are appended at its end.
+struct StepEntry {
+  SequenceId sequence = -1;
+  std::span<const int32_t> tokens;
+  /// Logits rows wanted, counted from the last token of this part: 1 = only the last token,
+  /// tokens.size() = every token, 0 = none (a prefill chunk that is not the last).
+  int logitRows = 1;
+  /// Draw a token from the last row; needs logitRows >= 1.
+  bool sample = false;
+  SamplingOptions sampling;
+};
+
+/// Where the results of one StepEntry lie after step(); views into the engine, valid until the next.
+struct StepOutput {
+  std::span<const float> logits; ///< [logitRows, vocabSize], row-major, in token order
+  int32_t sampledId = -1;
+};
+
+class Engine {
+public:
+  /// Opens, verifies and loads the artifact directory. All memory of the engine is taken here.
+  static Result<std::unique_ptr<Engine>> load(const std::string &path, const LoadOptions &options = {});
+  virtual ~Engine() = default;
+
+  virtual const EngineInfo &info() const = 0;
+
+  /// Starts an empty sequence; fails with kResourceExhausted when maxSeqs are alive.
+  virtual Result<SequenceId> createSequence() = 0;
+  /// Frees its KV pages; unknown handles are ignored.
+  virtual void releaseSequence(SequenceId sequence) = 0;
+  /// Tokens in the cache, or -1 for an unknown handle.
+  virtual int sequenceLength(SequenceId sequence) const = 0;
+  /// KV pages not in use.
+  virtual int freePages() const = 0;
+
+  /// Runs one batch. `outputs` must have as many elements as `entries`. Checks everything first
+  /// (ids in range, total tokens, rows, sequence lengths, pages): on kInvalidArgument or
+  /// kResourceExhausted nothing has changed. A sequence may appear once. Not thread-safe.
+  virtual Status step(std::span<const StepEntry> entries, std::span<StepOutput> outputs) = 0;
+
+  /// Tokens routed to each expert since load, [moe layers * experts]; zeros for dense plans.
+  virtual std::vector<uint64_t> expertCounts() const = 0;
+  /// Number of MoE layers, the first dimension of expertCounts().
+  virtual int numMoeLayers() const = 0;
+};
+
+} // namespace sluice
+
+#endif // SLUICE_ENGINE_H

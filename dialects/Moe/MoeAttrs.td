@@ -1,0 +1,180 @@
+//===- MoeAttrs.td - Attributes of `moe` -------------------*- tablegen -*-===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SLUICE_DIALECTS_MOE_MOEATTRS_TD
+#define SLUICE_DIALECTS_MOE_MOEATTRS_TD
+
+include "dialects/Moe/MoeDialect.td"
+include "mlir/IR/BuiltinAttributeInterfaces.td"
+
+class Moe_Attr<string name, string attrMnemonic, list<Trait> traits = []>
+    : AttrDef<Moe_Dialect, name, traits> {
+  let mnemonic = attrMnemonic;
+}
+
+//===----------------------------------------------------------------------===//
+// Weight expressions
+//===----------------------------------------------------------------------===//
+
+// A weight is a tree: leaves name checkpoint tensors (or hold small computed constants as builtin
+// dense attributes), inner nodes rearrange. The compiler evaluates it row by row while it writes the
+// artifact, so nothing is loaded before. The interface is what every node can say about itself.
+def Moe_WeightExprInterface : AttrInterface<"WeightExprInterface", [TypedAttrInterface]> {
+  let cppNamespace = "::sluice::moe";
+  let description = [{
+    A node of a weight expression. Its type (from TypedAttrInterface) is the static
+    ranked tensor type of the rearranged weight.
+  }];
+  let methods = [
+    InterfaceMethod<"The node's operands, in order.",
+                    "::llvm::SmallVector<::mlir::TypedAttr>", "getOperandExprs", (ins)>,
+  ];
+}
+
+class Moe_WeightExpr<string name, string mnemonic>
+    : Moe_Attr<name, mnemonic, [DeclareAttrInterfaceMethods<Moe_WeightExprInterface>]> {
+  let genVerifyDecl = 1;
+}
+
+def Moe_SourceAttr : Moe_WeightExpr<"Source", "source"> {
+  let summary = "one checkpoint tensor";
+  let description = [{
+    ```mlir
+    #moe.source<"model.norm.weight" in "model.safetensors" : tensor<256xbf16>>
+    ```
+    The file is relative to the checkpoint folder; an empty file name stands for
+    synthetic weights, generated from the key.
+  }];
+  let parameters = (ins "::mlir::StringAttr":$key, "::mlir::StringAttr":$file,
+                        AttributeSelfTypeParameter<"">:$type);
+  let assemblyFormat = "`<` $key `in` $file `:` $type `>`";
+}
+
+def Moe_StackAttr : Moe_WeightExpr<"Stack", "stack"> {
+  let summary = "checkpoint tensors of equal shape stacked along a new first axis";
+  let description = [{
+    ```mlir
+    #moe.stack<"model.layers.0.mlp.experts.{}.up_proj.weight" x 128
+               in ["model-00001-of-00016.safetensors"] : tensor<128x768x2048xbf16>>
+    ```
+    `{}` stands for the index. `files` lists every file that holds some of the
+    tensors; which tensor lies in which is looked up when the weight is written.
+  }];
+  let parameters = (ins "::mlir::StringAttr":$pattern, "int64_t":$count,
+                        "::mlir::ArrayAttr":$files, AttributeSelfTypeParameter<"">:$type);
+  let assemblyFormat = "`<` $pattern `x` $count `in` $files `:` $type `>`";
+}
+
+def Moe_SliceAttr : Moe_WeightExpr<"Slice", "slice"> {
+  let summary = "every `stride`-th of `size` rows of an axis";
+  let description = [{
+    ```mlir
+    #moe.slice<#moe.source<...>, axis = 0, begin = 1, size = 2880, stride = 2>
+    ```
+  }];
+  let parameters = (ins "::mlir::TypedAttr":$operand, "int64_t":$axis, "int64_t":$begin,
+                        "int64_t":$size, DefaultValuedParameter<"int64_t", "1">:$stride);
+  let assemblyFormat = "`<` $operand `,` `axis` `=` $axis `,` `begin` `=` $begin `,` `size` `=` $size (`,` `stride` `=` $stride^)? `>`";
+}
+
+def Moe_TakeAttr : Moe_WeightExpr<"Take", "take"> {
+  let summary = "chosen rows of the first axis, in the given order; -1 gives a row of zeros";
+  let description = [{
+    Places experts: row i of the result is row `indices[i]` of the operand.
+    ```mlir
+    #moe.take<#moe.stack<...>, [4, 0, 7, -1]>
+    ```
+  }];
+  let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::DenseI64ArrayAttr":$indices);
+  let assemblyFormat = "`<` $operand `,` $indices `>`";
+}
+
+def Moe_ConcatAttr : Moe_WeightExpr<"Concat", "concat"> {
+  let summary = "operands one after the other along an axis";
+  let parameters = (ins "int64_t":$axis, ArrayRefParameter<"::mlir::TypedAttr">:$operands);
+  let assemblyFormat = "`<` $axis `,` `[` $operands `]` `>`";
+}
+
+def Moe_TransposeAttr : Moe_WeightExpr<"Transpose", "transpose"> {
+  let summary = "axes permuted: result axis i is operand axis `permutation[i]`";
+  let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::DenseI64ArrayAttr":$permutation);
+  let assemblyFormat = "`<` $operand `,` $permutation `>`";
+}
+
+def Moe_ReshapeAttr : Moe_WeightExpr<"Reshape", "reshape"> {
+  let summary = "the same elements in row-major order under another shape";
+  let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::RankedTensorType":$shape);
+  let assemblyFormat = "`<` $operand `to` $shape `>`";
+}
+
+def Moe_ConvertAttr : Moe_WeightExpr<"Convert", "convert"> {
+  let summary = "elements converted to another type, round to nearest even";
+  let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::Type":$elementType);
+  let assemblyFormat = "`<` $operand `to` $elementType `>`";
+}
+
+//===----------------------------------------------------------------------===//
+// Parameter groups
+//===----------------------------------------------------------------------===//
+
+def Moe_RopeAttr : Moe_Attr<"Rope", "rope"> {
+  let summary = "rotary position embedding";
+  let description = [{
+    Rotates `dim` entries of every head, starting at `offset`, by angles
+    position * frequency. `interleaved` pairs entries (2i, 2i+1), otherwise
+    (i, i + dim/2). `scaling` is absent for plain frequencies base^(-2i/dim), or a
+    dictionary {rope_type = "linear" | "dynamic" | "yarn" | "llama3" | "longrope", ...}
+    with the checkpoint's own keys.
+    ```mlir
+    #moe.rope<dim = 64, base = 1.0e+06>
+    #moe.rope<dim = 64, offset = 128, interleaved, base = 1.0e+04, scaling = {rope_type = "yarn", factor = 4.0e+01, ...}>
+    ```
+  }];
+  let parameters = (ins "int64_t":$dim, DefaultValuedParameter<"int64_t", "0">:$offset,
+                        DefaultValuedParameter<"bool", "false">:$interleaved,
+                        "::mlir::FloatAttr":$base,
+                        OptionalParameter<"::mlir::DictionaryAttr">:$scaling);
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+}
+
+def Moe_RoutingAttr : Moe_Attr<"Routing", "routing"> {
+  let summary = "how a token's router logits choose experts and their weights";
+  let description = [{
+    Only what differs from softmax over all experts, top-k, no renormalisation is
+    printed.
+    ```mlir
+    #moe.routing<softmax, top_k = 2, renormalize>
+    #moe.routing<sigmoid, top_k = 8, renormalize, epsilon = 1.0e-20, scale = 2.5,
+                 groups = 8, topk_group = 4, group_score = top2_sum>
+    #moe.routing<softmax after top_k, top_k = 4>
+    ```
+  }];
+  let parameters = (ins "::sluice::moe::ScoreFunction":$score, "int64_t":$topK,
+      "bool":$scoreFirst, "bool":$renormalize, "double":$epsilon, "double":$scale,
+      "int64_t":$groups, "int64_t":$topkGroup, "::sluice::moe::GroupScore":$groupScore,
+      "bool":$sparseMixer, "double":$jitter);
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+}
+
+def Moe_ActivationAttr : Moe_Attr<"Activation", "activation"> {
+  let summary = "gated activation of a feed-forward part";
+  let description = [{
+    `act(gate) * up`; `swiglu_oai` clamps both by `limit` and computes
+    (up + 1) * gate * sigmoid(alpha * gate).
+    ```mlir
+    #moe.activation<silu>
+    #moe.activation<swiglu_oai, alpha = 1.702, limit = 7.0>
+    ```
+  }];
+  let parameters = (ins "::sluice::moe::ActivationKind":$kind,
+      DefaultValuedParameter<"double", "1.0">:$alpha,
+      DefaultValuedParameter<"double", "0.0">:$limit);
+  let hasCustomAssemblyFormat = 1;
+  let genVerifyDecl = 1;
+}
+
+#endif // SLUICE_DIALECTS_MOE_MOEATTRS_TD

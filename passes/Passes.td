@@ -1,0 +1,149 @@
+//===- Passes.td - Passes of the Sluice compiler -----------*- tablegen -*-===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// One declaration per pass, in the order of the phases. compiler/pipelines/ says which phase runs
+// which pass and why; passes/<Topic>/ holds the code.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SLUICE_PASSES_PASSES_TD
+#define SLUICE_PASSES_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+//===----------------------------------------------------------------------===//
+// normalized
+//===----------------------------------------------------------------------===//
+
+def NormalizeModel : Pass<"sluice-normalize-model", "::mlir::ModuleOp"> {
+  let summary = "bring an imported model into its canonical form";
+  let description = [{
+    Input: a module with one model function of `moe` model operations, as importers
+    emit it. Output: the same model with
+    - operations that do nothing removed (query temperature of scale 0, a clamp of an
+      equal or tighter clamp, a rotation of no entries);
+    - weights with equal expressions unified into the first of them, so that tied
+      embeddings and shared tensors are stored once;
+    - unused weights and caches dropped, so that nothing dead is planned or written.
+    Assumes that the module verifies. Linear in the number of operations.
+  }];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
+//===----------------------------------------------------------------------===//
+// quantized
+//===----------------------------------------------------------------------===//
+
+def ConvertWeights : Pass<"sluice-convert-weights", "::mlir::ModuleOp"> {
+  let summary = "store the weights of products in one unquantised element type";
+  let description = [{
+    Wraps the weight of every product (linear, router, feed-forward, experts) and the
+    embedding table in `#moe.convert` to the asked element type. Norm weights, biases
+    and sinks keep theirs: they are tiny and kernels take them as float32.
+  }];
+  let options = [
+    Option<"format", "format", "std::string", /*default=*/"\"keep\"",
+           "element type: keep (as the checkpoint stores them), bf16, f16 or f32. bf16 "
+           "halves a float32 checkpoint; f32 keeps every bit of a mixed one">,
+  ];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
+//===----------------------------------------------------------------------===//
+// placed
+//===----------------------------------------------------------------------===//
+
+def PlaceExperts : Pass<"sluice-place-experts", "::mlir::ModuleOp"> {
+  let summary = "decide which rank holds which experts";
+  let description = [{
+    Sets `placement = {ranks, slots}` on every `moe.experts`: `slots` holds, per rank,
+    the experts it stores. Experts are dealt out in contiguous, equal parts; with one
+    rank that is all of them.
+  }];
+  let options = [
+    Option<"ranks", "ranks", "int64_t", /*default=*/"1",
+           "number of ranks the experts are dealt out to">,
+  ];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
+//===----------------------------------------------------------------------===//
+// fused
+//===----------------------------------------------------------------------===//
+
+def FuseResidualNorm : Pass<"sluice-fuse-residual-norm", "::mlir::ModuleOp"> {
+  let summary = "merge a residual addition with the norm that reads it";
+  let description = [{
+    `moe.residual` + `moe.norm` over the whole row -> `moe.residual_norm`: the sum is
+    written once and normalised while it is in registers. A sum read by several norms
+    is merged with the first one.
+  }];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
+def FuseQkv : Pass<"sluice-fuse-qkv", "::mlir::ModuleOp"> {
+  let summary = "merge the q/k/v projections with q/k norm, rotation and cache write";
+  let description = [{
+    Starts at every `moe.cache_append` of a cache with separate keys and values, walks
+    the chains of the key, the value and of the query that attends to the same cache
+    back to three projections of one input, and replaces all of it by one `moe.qkv`
+    whose weight is the concatenation. Chains may hold, in this order: projection,
+    clamp, norm, rotation, L2 norm and (query only) temperature. A chain of another
+    form is an error that names the operation: no kernel runs it unfused.
+  }];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
+def FuseRouter : Pass<"sluice-fuse-router", "::mlir::ModuleOp"> {
+  let summary = "merge router product, choice and the sort by expert";
+  let description = [{
+    `moe.linear` + `moe.route` -> `moe.router`, which also yields the expert-major
+    order that the expert operations need.
+  }];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
+def FuseExperts : Pass<"sluice-fuse-experts", "::mlir::ModuleOp"> {
+  let summary = "split feed-forward parts into gate+up+activation and down+combine";
+  let description = [{
+    `moe.experts` -> `moe.experts_gate_up` + `moe.experts_down`, and `moe.ffn` ->
+    `moe.ffn_gate_up` + `moe.linear`. Gate and up weights are stacked so that one
+    kernel streams both. Assumes that sluice-fuse-router ran: the expert-major order
+    comes from the `moe.router` that chose the experts.
+  }];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
+//===----------------------------------------------------------------------===//
+// partitioned
+//===----------------------------------------------------------------------===//
+
+def PartitionRanks : Pass<"sluice-partition-ranks", "::mlir::ModuleOp"> {
+  let summary = "make one program per rank";
+  let description = [{
+    Turns the model function `@step` into `@rank0`, marked with `moe.rank = 0`. A
+    placement over more than one rank is refused with the number of ranks.
+  }];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
+//===----------------------------------------------------------------------===//
+// between phases
+//===----------------------------------------------------------------------===//
+
+def VerifyPhase : Pass<"sluice-verify-phase", "::mlir::ModuleOp"> {
+  let summary = "check what must hold after a phase, and record it";
+  let description = [{
+    Checks the invariants of the given phase (which operations may remain, which
+    attributes must be there) and sets the module attribute `moe.phase` to its name.
+    Stands between every two phases; a failure is a defect of the passes before it, or
+    of a hand-written module that claims a phase it has not reached.
+  }];
+  let options = [
+    Option<"phase", "phase", "std::string", /*default=*/"\"input\"",
+           "phase whose invariants are checked: input, normalized, quantized, placed, "
+           "fused, partitioned or planned">,
+  ];
+}
+
+#endif // SLUICE_PASSES_PASSES_TD

@@ -3,14 +3,15 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // A kernel family is a calling convention: the constants a kernel is specialised with (parameters)
-// and the ordered buffers it takes (arguments) with their access and their exact sizes. The compiler
-// uses this table to build launches and size buffers; the loader uses it to refuse an artifact whose
-// launches could touch memory out of bounds; every backend implements the families behind it.
-// Parameters are one struct per family; a single `visit` lists its fields, from which reading,
-// writing and range checks all derive.
+// and the ordered buffers it takes (arguments) with their access and their exact sizes. The
+// compiler uses this table to build launches and size buffers; the loader uses it to refuse an
+// artifact whose launches could touch memory out of bounds; every backend implements the families
+// behind it. Parameters are one struct per family; a single `visit` lists its fields, from which
+// reading, writing and range checks all derive.
 //
-// Notation in the comments below: T tokens of the bucket, S sequences, R logits rows, H hidden size,
-// E experts, K top-k, I expert width, P pages. Activations are float32, row-major, unless said.
+// Notation in the comments below: T tokens of the bucket, S sequences, R logits rows, H hidden
+// size, E experts, K top-k, I expert width, P pages. Activations are float32, row-major, unless
+// said.
 //
 //===------------------------------------------------------------------------===//
 #ifndef SLUICE_RUNTIME_ARTIFACT_KERNELFAMILIES_H
@@ -33,12 +34,12 @@ using Params = std::vector<std::pair<std::string, ParamValue>>;
 
 /// The sizes of a step that buffer sizes depend on.
 struct StepDims {
-  int64_t tokens = 0;        ///< T of the bucket
-  int64_t seqs = 0;          ///< S
-  int64_t logitRows = 0;     ///< R
-  int64_t pagesPerSeq = 0;   ///< columns of the page table
-  int64_t pageSize = 0;      ///< tokens per page
-  int64_t numPages = 0;      ///< pages of one layer's cache
+  int64_t tokens = 0;      ///< T of the bucket
+  int64_t seqs = 0;        ///< S
+  int64_t logitRows = 0;   ///< R
+  int64_t pagesPerSeq = 0; ///< columns of the page table
+  int64_t pageSize = 0;    ///< tokens per page
+  int64_t numPages = 0;    ///< pages of one layer's cache
 };
 
 enum class ArgAccess : uint8_t { kRead, kWrite, kReadWrite, kScratch };
@@ -59,9 +60,7 @@ enum class QkNorm : int { kNone, kPerHead, kWhole, kL2AfterRope };
 /// Names of enumerators as they stand in plans and IR, in enumerator order.
 template <typename Enum> struct EnumNames;
 #define SLUICE_ENUM_NAMES(Enum, ...)                                                               \
-  template <> struct EnumNames<Enum> {                                                             \
-    static constexpr const char *values[] = {__VA_ARGS__};                                         \
-  };
+  template <> struct EnumNames<Enum> { static constexpr const char *values[] = {__VA_ARGS__}; };
 SLUICE_ENUM_NAMES(RowSet, "tokens", "logit_rows")
 SLUICE_ENUM_NAMES(NormKind, "rms", "layer", "l2")
 SLUICE_ENUM_NAMES(Activation, "silu", "gelu", "gelu_tanh", "relu", "swiglu_oai")
@@ -81,7 +80,8 @@ struct EmbeddingParams {
 };
 
 /// Row-wise normalisation of `groups` equal parts of each row: groups = 1 over the whole row,
-/// groups = heads for a per-head norm (the weight then has width / groups entries).
+/// groups = heads for a per-head norm (the weight then has width / groups entries). Kind l2 divides
+/// by the root mean square without a weight.
 struct NormParams {
   NormKind kind = NormKind::kRms;
   RowSet rows = RowSet::kTokens;
@@ -103,8 +103,7 @@ struct ResidualNormParams {
   double multiplier = 1;
   bool bias = false;
   template <typename V> void visit(V &v) {
-    v("kind", kind), v("width", width), v("eps", eps), v("multiplier", multiplier),
-        v("bias", bias);
+    v("kind", kind), v("width", width), v("eps", eps), v("multiplier", multiplier), v("bias", bias);
   }
 };
 
@@ -124,8 +123,8 @@ struct LinearParams {
   bool bias = false;
   double scale = 1, softcap = 0;
   template <typename V> void visit(V &v) {
-    v("n", n), v("k", k), v("format", format), v("rows", rows), v("bias", bias),
-        v("scale", scale), v("softcap", softcap);
+    v("n", n), v("k", k), v("format", format), v("rows", rows), v("bias", bias), v("scale", scale),
+        v("softcap", softcap);
   }
 };
 
@@ -185,8 +184,8 @@ struct QkvParams {
   double tempScale = 0, tempFloor = 0;
   template <typename V> void visit(V &v) {
     v("k", k), v("q_heads", qHeads), v("kv_heads", kvHeads), v("head_dim", headDim),
-        v("value_dim", valueDim), v("format", format), v("cache_type", cacheType),
-        v("bias", bias), v("clip", clip), v("qk_norm", qkNorm), v("eps", eps);
+        v("value_dim", valueDim), v("format", format), v("cache_type", cacheType), v("bias", bias),
+        v("clip", clip), v("qk_norm", qkNorm), v("eps", eps);
     rope.visit(v);
     v("temp_scale", tempScale), v("temp_floor", tempFloor);
   }
@@ -202,21 +201,22 @@ struct AttentionParams {
   int64_t window = 0, chunk = 0;
   bool sinks = false;
   template <typename V> void visit(V &v) {
-    v("q_heads", qHeads), v("kv_heads", kvHeads), v("head_dim", headDim),
-        v("value_dim", valueDim), v("cache_type", cacheType), v("scale", scale),
-        v("softcap", softcap), v("window", window), v("chunk", chunk), v("sinks", sinks);
+    v("q_heads", qHeads), v("kv_heads", kvHeads), v("head_dim", headDim), v("value_dim", valueDim),
+        v("cache_type", cacheType), v("scale", scale), v("softcap", softcap), v("window", window),
+        v("chunk", chunk), v("sinks", sinks);
   }
 };
 
-/// Router: logits = x · W^T (+ bias), scores, choice of top-k, weights, and the expert-major order of
-/// the chosen (token, choice) pairs. Every published rule is a point of this space:
+/// Router: logits = x · W^T (+ bias), scores, choice of top-k, weights, and the expert-major order
+/// of the chosen (token, choice) pairs. Every published rule is a point of this space:
 /// - score over all experts (scoreFirst) or softmax over the chosen logits (!scoreFirst);
 /// - correction: a bias added for the choice only;
 /// - groups > 1: groups are ranked by groupScore, the best topkGroup kept, others excluded;
 /// - renormalize: weights divided by (sum + epsilon); then multiplied by `scale`;
 /// - sparseMixer: Phi's rule with jitter (top_k must be 2), scores and renormalize ignored.
-/// Pair p = token * topK + choice. Outputs: ids int32 [T,K], weights f32 [T,K], offsets int32 [E+1],
-/// order int32 [T*K] (pairs sorted by expert, stable), inverse int32 [T*K] (row of each pair in order).
+/// Pair p = token * topK + choice. Outputs: ids int32 [T,K], weights f32 [T,K], offsets int32
+/// [E+1], order int32 [T*K] (pairs sorted by expert, stable), inverse int32 [T*K] (row of each pair
+/// in order).
 struct RouterParams {
   int64_t hidden = 0, experts = 0, topK = 0;
   std::string format = "bf16";
@@ -278,14 +278,15 @@ struct SampleParams {
 /// Every family, with its name in plans. Arguments in calling order; those in [brackets] are absent
 /// (slab 0) unless a parameter asks for them:
 ///   embedding           header, token_ids, table, out
-///   norm                header, x, weight, [bias], out
+///   norm                header, x, [weight], [bias], out
 ///   residual_norm       header, residual, delta, weight, [bias], residual_out, out
 ///   residual            header, a, b, out
 ///   linear              header, x, weight, [bias], out
 ///   ffn_gate_up         header, x, weight, [bias], out
 ///   qkv                 header, positions, token_seq, kv_lengths, page_table, x, weight, [bias],
 ///                       [q_norm], [k_norm], [rope], q, k_cache, v_cache, scratch
-///   attention           header, positions, token_seq, seq_starts, kv_lengths, page_table, q, k_cache,
+///   attention           header, positions, token_seq, seq_starts, kv_lengths, page_table, q,
+///   k_cache,
 ///                       v_cache, [sinks], out
 ///   router              header, x, weight, [bias], [correction], ids, weights, offsets, order,
 ///                       inverse, counts, scratch
@@ -293,7 +294,10 @@ struct SampleParams {
 ///   experts_down        header, h, offsets, order, inverse, weights, weight, [bias], out, scratch
 ///   gather_rows         header, logit_rows, x, out
 ///   sample              header, logits, sampling, sampled_ids, scratch
-/// Biases are float32; a gate_up bias is [2, n] per expert: gate then up.
+/// Biases are float32; a gate_up bias is [2, n] per expert: gate then up. counts is uint32 [E], to
+/// which the router adds the tokens each expert received. Scratch contents are the kernel's own
+/// business; its size is part of the convention: qkv f32 [T, all projected rows]; router f32 [2, T,
+/// E] and int32 [E + 1]; experts_down f32 [T*K, n]; sample 8 bytes for each of [R, vocab].
 using FamilyParams =
     std::variant<EmbeddingParams, NormParams, ResidualNormParams, ResidualParams, LinearParams,
                  FfnGateUpParams, QkvParams, AttentionParams, RouterParams, ExpertsGateUpParams,
@@ -305,14 +309,16 @@ const char *familyName(const FamilyParams &params);
 /// Writes the parameters as named constants, in field order.
 Params toParams(const FamilyParams &params);
 
-/// Parses and range-checks named constants; every field must be present and nothing else.
+/// Parses and range-checks named constants, in any order; every field must be present and nothing
+/// else. Booleans are the integers 0 and 1, enumerators their names. Fails with kInvalidArgument,
+/// or with kUnsupported for a format that this build knows but cannot store.
 Result<FamilyParams> fromParams(std::string_view family, const Params &params);
 
 /// The family's arguments in calling order.
 const std::vector<ArgSpec> &familyArgs(const FamilyParams &params);
 
-/// The exact bytes of every argument for a bucket, in calling order; 0 = the argument must be absent.
-/// Fails when a size overflows or a format is unknown.
+/// The exact bytes of every argument for a bucket, in calling order; 0 = the argument must be
+/// absent. Fails when a dimension is not positive, a size overflows or a format is unknown.
 Result<std::vector<uint64_t>> familyArgBytes(const FamilyParams &params, const StepDims &dims);
 
 } // namespace sluice::abi

@@ -35,6 +35,8 @@ def Moe_Dialect : Dialect {
     static constexpr llvm::StringLiteral getTargetAttrName() { return "moe.target"; }
     /// Module attribute (string) with the last phase whose passes have all run.
     static constexpr llvm::StringLiteral getPhaseAttrName() { return "moe.phase"; }
+    /// Function attribute (i64): the rank whose program a function is, after partitioning.
+    static constexpr llvm::StringLiteral getRankAttrName() { return "moe.rank"; }
     void registerAttributes();
     void registerTypes();
   }];

@@ -1,0 +1,49 @@
+//===- WeightSymbols.cpp - Finding and making weight symbols ----------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+//===----------------------------------------------------------------------===//
+#include "passes/Analysis/WeightSymbols.h"
+
+#include "mlir/IR/Builders.h"
+
+using namespace mlir;
+
+namespace sluice {
+
+FlatSymbolRefAttr WeightSymbols::create(moe::WeightOp anchor, StringRef leaf, TypedAttr value) {
+  StringRef parent = anchor.getSymName().rsplit('.').first;
+  std::string name = parent == anchor.getSymName() ? leaf.str() : (parent + "." + leaf).str();
+  OpBuilder builder(anchor);
+  auto op = moe::WeightOp::create(builder, anchor.getLoc(), name,
+                                  cast<RankedTensorType>(value.getType()), value,
+                                  /*quantization=*/DictionaryAttr());
+  return FlatSymbolRefAttr::get(table.insert(op));
+}
+
+ArrayRef<int64_t> WeightSymbols::shape(FlatSymbolRefAttr ref) const {
+  return cast<RankedTensorType>(lookup(ref).getType()).getShape();
+}
+
+TypedAttr WeightSymbols::reshaped(FlatSymbolRefAttr ref, ArrayRef<int64_t> shape) const {
+  TypedAttr operand = expr(ref);
+  auto type = cast<RankedTensorType>(operand.getType());
+  return cast<TypedAttr>(
+      Attribute(moe::ReshapeAttr::get(operand.getContext(), operand, type.clone(shape))));
+}
+
+TypedAttr WeightSymbols::concat(int64_t axis, ArrayRef<TypedAttr> operands) {
+  if (operands.size() == 1)
+    return operands.front();
+  return cast<TypedAttr>(
+      Attribute(moe::ConcatAttr::get(operands.front().getContext(), axis, operands)));
+}
+
+TypedAttr WeightSymbols::orZeros(TypedAttr operand, RankedTensorType type) {
+  if (operand)
+    return operand;
+  Builder builder(type.getContext());
+  return DenseElementsAttr::get(type, builder.getZeroAttr(type.getElementType()));
+}
+
+} // namespace sluice

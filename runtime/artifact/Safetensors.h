@@ -147,8 +147,7 @@ private:
   };
   std::string headerText() const;
   Status emit(std::span<const uint8_t> bytes);
-  Status padTo(uint64_t dataOffset);
-  void skipEmpty();
+  Status advance();
 
   std::vector<Entry> entries; ///< with the padding tensors
   std::unordered_map<std::string, size_t> names;

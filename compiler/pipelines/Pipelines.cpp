@@ -1,0 +1,82 @@
+//===- Pipelines.cpp - Table of contents of the compiler --------------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+//===----------------------------------------------------------------------===//
+#include "compiler/pipelines/Pipelines.h"
+
+#include "passes/Passes.h"
+
+#include "mlir/Pass/PassOptions.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+
+namespace sluice {
+
+void buildPhasePipeline(OpPassManager &pm, Phase phase, const PhaseOptions &options) {
+  switch (phase) {
+  case Phase::Input:
+    break;
+  case Phase::Normalized:
+    // Equal computations that importers state twice; before weights are unified so that both
+    // see the same operations.
+    pm.addPass(createCSEPass());
+    pm.addPass(createNormalizeModel());
+    break;
+  case Phase::Quantized:
+    pm.addPass(createConvertWeights({options.weightFormat}));
+    break;
+  case Phase::Placed:
+    pm.addPass(createPlaceExperts({options.ranks}));
+    break;
+  case Phase::Fused:
+    // Norms first: q/k/v fusion looks at the norm inside its chains, never at the layer's own.
+    pm.addPass(createFuseResidualNorm());
+    pm.addPass(createFuseQkv());
+    // The router before the experts: it makes the order that they walk.
+    pm.addPass(createFuseRouter());
+    pm.addPass(createFuseExperts());
+    // Merged weights leave their parts behind.
+    pm.addPass(createNormalizeModel());
+    break;
+  case Phase::Partitioned:
+    pm.addPass(createPartitionRanks());
+    break;
+  case Phase::Planned:
+    pm.addPass(createChooseBuckets({options.buckets}));
+    pm.addPass(createLowerMoeToPlan());
+    pm.addPass(createPackMemory());
+    break;
+  }
+  pm.addPass(createVerifyPhase({phaseName(phase).str()}));
+}
+
+namespace {
+struct PipelineOptions : PassPipelineOptions<PipelineOptions> {
+  Option<std::string> format{*this, "format",
+                             llvm::cl::desc("weight format: keep, bf16, f16 or f32"),
+                             llvm::cl::init("keep")};
+  ListOption<int64_t> buckets{*this, "buckets",
+                              llvm::cl::desc("token counts of the buckets, comma-separated")};
+};
+} // namespace
+
+void registerPhasePipelines() {
+  for (StringRef name : allPhaseNames()) {
+    Phase last = *parsePhase(name);
+    // The registry keeps references to nothing: PassPipelineRegistration copies its arguments.
+    PassPipelineRegistration<PipelineOptions>(
+        ("sluice-to-" + name).str(), ("all phases from input to " + name).str(),
+        [last](OpPassManager &pm, const PipelineOptions &options) {
+          PhaseOptions phaseOptions;
+          phaseOptions.weightFormat = options.format;
+          phaseOptions.buckets.assign(options.buckets.begin(), options.buckets.end());
+          for (int phase = 0; phase <= int(last); ++phase)
+            buildPhasePipeline(pm, Phase(phase), phaseOptions);
+        });
+  }
+}
+
+} // namespace sluice

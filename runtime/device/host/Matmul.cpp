@@ -24,35 +24,29 @@ Result<Matmul> Matmul::create(const quant::WeightFormat &format, int64_t n, int6
   SLUICE_ASSIGN_OR_RETURN(auto packed, quant::PackedLayout::create("panel16", format, n, k));
   Matmul out;
   out.layout = packed;
-  out.product = choosePanelProduct(format);
+  out.panelMatrix = {choosePanelProduct(format), k, packed.panelBytes()};
   return out;
+}
+
+void storeStrip(const float *strip, int64_t rows, int64_t width, float *out, int64_t ldo) {
+  for (int64_t r = 0; r < rows; ++r)
+    std::memcpy(out + r * ldo, strip + r * kStripWidth, size_t(width) * sizeof(float));
 }
 
 void Matmul::rows(const void *weight, const float *x, int64_t ldx, int64_t rows, float *out,
                   int64_t ldo, int64_t panelBegin, int64_t panelEnd) const {
-  alignas(64) float strip[kRowBlock * kStripWidth];
-  const float *pointers[kRowBlock];
-  for (int64_t row = 0; row < rows; row += kRowBlock) {
-    int64_t height = std::min(kRowBlock, rows - row);
-    for (int64_t r = 0; r < height; ++r)
-      pointers[r] = x + (row + r) * ldx;
-    for (int64_t panel = panelBegin; panel < panelEnd; panel += kPanelBlock) {
-      int64_t count = std::min(kPanelBlock, panelEnd - panel);
-      int64_t column = panel * quant::kPanelRows;
-      const auto *panels =
-          static_cast<const std::byte *>(weight) + uint64_t(panel) * layout.panelBytes();
-      product(pointers, height, k(), panels, count, strip, kStripWidth);
-      int64_t width = std::min(count * quant::kPanelRows, n() - column);
-      for (int64_t r = 0; r < height; ++r)
-        std::memcpy(out + (row + r) * ldo + column, strip + r * kStripWidth,
-                    size_t(width) * sizeof(float));
-    }
-  }
+  panelMatrix.forEachStrip(
+      weight, rows, panelBegin, panelEnd, [&](int64_t row) { return x + row * ldx; },
+      [&](const float *strip, int64_t row, int64_t height, int64_t panel, int64_t count) {
+        int64_t column = panel * quant::kPanelRows;
+        storeStrip(strip, height, std::min(count * quant::kPanelRows, n() - column),
+                   out + row * ldo + column, ldo);
+      });
 }
 
 void Matmul::run(const void *weight, const float *x, int64_t ldx, int64_t rowCount, float *out,
                  int64_t ldo, ThreadPool &pool) const {
-  WorkSplit split = WorkSplit::of(rowCount, panels(), k(), pool.size());
+  WorkSplit split = WorkSplit::of(rowBlocksOf(rowCount), rowCount, panels(), k(), pool.size());
   pool.parallelFor(split.items, split.grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
       int64_t row = item / split.panelBlocks * kRowBlock;
@@ -63,14 +57,14 @@ void Matmul::run(const void *weight, const float *x, int64_t ldx, int64_t rowCou
   });
 }
 
-WorkSplit WorkSplit::of(int64_t rows, int64_t panels, int64_t k, int threads, int64_t panelUnit) {
+WorkSplit WorkSplit::of(int64_t rowBlocks, int64_t rows, int64_t panels, int64_t k, int threads,
+                        int64_t panelUnit) {
   WorkSplit split;
-  int64_t rowBlocks = (rows + kRowBlock - 1) / kRowBlock;
   // Aim at a few items per thread; fewer panels per item only when there is not enough work
   // otherwise.
   int64_t wanted = int64_t(threads) * 3;
-  split.panelsPerItem = std::clamp(rowBlocks * panels / wanted / panelUnit * panelUnit, panelUnit,
-                                   std::max(kPanelBlock, panelUnit));
+  split.panelsPerItem =
+      std::clamp(rowBlocks * panels / wanted / panelUnit * panelUnit, panelUnit, kPanelBlock);
   split.panelBlocks = (panels + split.panelsPerItem - 1) / split.panelsPerItem;
   split.items = rowBlocks * split.panelBlocks;
   bool tiny = rows * panels * quant::kPanelRows * k < kForkThreshold;

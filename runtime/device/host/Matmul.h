@@ -16,6 +16,7 @@
 #include "runtime/device/host/ThreadPool.h"
 #include "runtime/quant/PackedLayout.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace sluice::host {
@@ -34,6 +35,35 @@ using PanelProduct = void(const float *const *x, int64_t rows, int64_t k, const 
 /// The SIMD variant of the product for a weight format; the format must be packable.
 PanelProduct *choosePanelProduct(const quant::WeightFormat &format);
 
+/// The panels of one blob and the product that reads them. A plain value, safe to share.
+struct PanelMatrix {
+  PanelProduct *product = nullptr;
+  int64_t k = 0;
+  uint64_t panelBytes = 0;
+
+  /// Computes panels [panelBegin, panelEnd) of `blob` for rows [0, rows), strip by strip. rowOf(r)
+  /// gives the float32 [k] row r; sink(strip, row, height, panel, count) takes the results of rows
+  /// [row, row + height) and panels [panel, panel + count), stored [height][kStripWidth].
+  template <typename RowOf, typename Sink>
+  void forEachStrip(const void *blob, int64_t rows, int64_t panelBegin, int64_t panelEnd,
+                    const RowOf &rowOf, const Sink &sink) const {
+    alignas(64) float strip[kRowBlock * kStripWidth];
+    const float *pointers[kRowBlock];
+    for (int64_t row = 0; row < rows; row += kRowBlock) {
+      int64_t height = std::min(kRowBlock, rows - row);
+      for (int64_t r = 0; r < height; ++r)
+        pointers[r] = rowOf(row + r);
+      for (int64_t panel = panelBegin; panel < panelEnd; panel += kPanelBlock) {
+        int64_t count = std::min(kPanelBlock, panelEnd - panel);
+        product(pointers, height, k,
+                static_cast<const std::byte *>(blob) + uint64_t(panel) * panelBytes, count, strip,
+                kStripWidth);
+        sink(strip, row, height, panel, count);
+      }
+    }
+  }
+};
+
 /// A matrix prepared for products: shape and SIMD variant. The weights are passed at run time. A
 /// plain value, safe to share between threads.
 class Matmul {
@@ -46,6 +76,7 @@ public:
   int64_t k() const { return layout.k(); }
   int64_t panels() const { return layout.panels(); }
   const quant::PackedLayout &packed() const { return layout; }
+  const PanelMatrix &matrix() const { return panelMatrix; }
 
   /// Computes columns [panelBegin * 16, min(panelEnd * 16, n)) of out[rows, n] (row stride `ldo`)
   /// from x[rows, k] (row stride `ldx`). For use inside a part of a parallelFor; allocates nothing.
@@ -58,17 +89,26 @@ public:
 
 private:
   quant::PackedLayout layout;
-  PanelProduct *product = nullptr;
+  PanelMatrix panelMatrix;
 };
 
-/// How a product [rows, panels] is cut into items for a pool: item = rowBlock * panelBlocks +
-/// panelBlock. Small products stay in one part, because a fork costs more than they do.
+/// How products are cut into items for a pool: item = rowBlock * panelBlocks + panelBlock, a row
+/// block being kRowBlock rows. Small products stay in one part, because a fork costs more than they
+/// do.
 struct WorkSplit {
   int64_t panelsPerItem = 1, panelBlocks = 1, items = 1, grain = 1;
 
+  /// For `rowBlocks` blocks of `rows` rows in all, each over `panels` panels of `k` steps.
   /// `panelUnit`: panels that must stay together (2 for gate and up).
-  static WorkSplit of(int64_t rows, int64_t panels, int64_t k, int threads, int64_t panelUnit = 1);
+  static WorkSplit of(int64_t rowBlocks, int64_t rows, int64_t panels, int64_t k, int threads,
+                      int64_t panelUnit = 1);
 };
+
+/// The number of row blocks that `rows` rows make.
+inline int64_t rowBlocksOf(int64_t rows) { return (rows + kRowBlock - 1) / kRowBlock; }
+
+/// Copies the first `width` columns of a strip's rows to out[.., ldo].
+void storeStrip(const float *strip, int64_t rows, int64_t width, float *out, int64_t ldo);
 
 } // namespace sluice::host
 

@@ -16,6 +16,7 @@
 #include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 namespace sluice::json {
 
@@ -55,6 +56,9 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
 public:
   Value root;
   std::string error;
+  /// For a syntax error, the characters up to and including the wrong one. The parser may have read
+  /// one more, to see that a number ends.
+  std::optional<size_t> errorEnd;
 
   bool null() override { return add(Value()); }
   bool boolean(bool value) override { return add(Value(value)); }
@@ -74,7 +78,9 @@ public:
     return slot || fail("duplicate key \"" + shortened(name) + "\"");
   }
 
-  bool parse_error(size_t, const std::string &, const nlohmann::detail::exception &e) override {
+  bool parse_error(size_t charactersRead, const std::string &,
+                   const nlohmann::detail::exception &e) override {
+    errorEnd = charactersRead;
     // "[json.exception.parse_error.101] parse error at line 1, column 2: <reason>": the position is
     // ours to state, in the form of all other errors.
     std::string_view what = e.what();
@@ -138,8 +144,8 @@ Result<Value> parse(std::string_view text, std::string_view nameForErrors) {
   if (nlohmann::json::sax_parse(TrackingIterator(begin, &reached), TrackingIterator(end, &reached),
                                 &builder))
     return std::move(builder.root);
-  // `reached` is behind the last character read.
-  const char *last = reached > begin ? reached - 1 : begin;
+  size_t read = builder.errorEnd.value_or(static_cast<size_t>(reached - begin));
+  const char *last = begin + std::min(text.size(), read > 0 ? read - 1 : 0);
   auto line = 1 + std::count(begin, last, '\n');
   const char *lineStart = last;
   while (lineStart > begin && lineStart[-1] != '\n')

@@ -168,8 +168,9 @@ struct RopeParams {
   }
 };
 
-/// Projects to q, k and v (weight rows in that order), adds bias, clamps to ±clip (0 = no clamp),
-/// normalises q and k per head or over the whole projection, rotates them, scales q by the
+/// Projects to q, k and v (weight rows in that order), adds bias, normalises q and k per head or
+/// over the whole projection, clamps to ±clip (0 = no clamp; after the norm, as OLMoE does; no
+/// other family has both), rotates q and k by float32(position) * frequency, scales q by the
 /// position temperature 1 + tempScale * ln(1 + floor((pos + 1) / tempFloor)) when tempFloor > 0,
 /// writes q[T, qHeads * headDim] and stores k and v in the paged cache
 /// [pages, kvHeads, pageSize, headDim | valueDim].
@@ -286,8 +287,7 @@ struct SampleParams {
 ///   qkv                 header, positions, token_seq, kv_lengths, page_table, x, weight, [bias],
 ///                       [q_norm], [k_norm], [rope], q, k_cache, v_cache, scratch
 ///   attention           header, positions, token_seq, seq_starts, kv_lengths, page_table, q,
-///   k_cache,
-///                       v_cache, [sinks], out
+///                       k_cache, v_cache, [sinks], out, scratch
 ///   router              header, x, weight, [bias], [correction], ids, weights, offsets, order,
 ///                       inverse, counts, scratch
 ///   experts_gate_up     header, x, offsets, order, weights, weight, [bias], out
@@ -296,7 +296,8 @@ struct SampleParams {
 ///   sample              header, logits, sampling, sampled_ids, scratch
 /// Biases are float32; a gate_up bias is [2, n] per expert: gate then up. counts is uint32 [E], to
 /// which the router adds the tokens each expert received. Scratch contents are the kernel's own
-/// business; its size is part of the convention: qkv f32 [T, all projected rows]; router f32 [2, T,
+/// business; its size is part of the convention: qkv f32 [T, all projected rows]; attention f32
+/// [attentionPartials(dims), qHeads, valueDim + 2]; router f32 [2, T,
 /// E] and int32 [E + 1]; experts_down f32 [T*K, n]; sample 8 bytes for each of [R, vocab].
 using FamilyParams =
     std::variant<EmbeddingParams, NormParams, ResidualNormParams, ResidualParams, LinearParams,
@@ -316,6 +317,14 @@ Result<FamilyParams> fromParams(std::string_view family, const Params &params);
 
 /// The family's arguments in calling order.
 const std::vector<ArgSpec> &familyArgs(const FamilyParams &params);
+
+/// Long contexts are attended to in parts of this many keys, at absolute positions, whose results
+/// are merged: results then depend neither on threads nor on the batch.
+inline constexpr int64_t kAttentionSplitKeys = 512;
+
+/// Partial results of (token, part) that the attention family's scratch holds: all parts of one
+/// longest sequence, or those of several shorter ones up to a bound.
+int64_t attentionPartials(const StepDims &dims);
 
 /// The exact bytes of every argument for a bucket, in calling order; 0 = the argument must be
 /// absent. Fails when a dimension is not positive, a size overflows or a format is unknown.

@@ -11,6 +11,7 @@
 #include "runtime/artifact/StepAbi.h"
 #include "runtime/quant/PackedLayout.h"
 
+#include <algorithm>
 #include <initializer_list>
 
 namespace sluice::abi {
@@ -179,7 +180,7 @@ const Args &args(const AttentionParams &) {
   static const Args list = {{"header", R},     {"positions", R},  {"token_seq", R},
                             {"seq_starts", R}, {"kv_lengths", R}, {"page_table", R},
                             {"q", R},          {"k_cache", R},    {"v_cache", R},
-                            {"sinks", R},      {"out", W}};
+                            {"sinks", R},      {"out", W},        {"scratch", S}};
   return list;
 }
 void sizes(const AttentionParams &p, Sizes &s) {
@@ -189,6 +190,8 @@ void sizes(const AttentionParams &p, Sizes &s) {
   s.elements(p.cacheType, {d.numPages, p.kvHeads, d.pageSize, p.headDim});
   s.elements(p.cacheType, {d.numPages, p.kvHeads, d.pageSize, p.valueDim});
   s.f32If(p.sinks, {p.qHeads}).f32({d.tokens, p.qHeads, p.valueDim});
+  // Of every part: the weighted sum of values, the greatest score and the sum of weights.
+  s.f32({attentionPartials(d), p.qHeads, p.valueDim + 2});
 }
 
 const Args &args(const RouterParams &) {
@@ -268,6 +271,14 @@ Status checkDims(const StepDims &dims) {
 }
 
 } // namespace
+
+int64_t attentionPartials(const StepDims &dims) {
+  // Enough to keep many threads busy on a batch of long sequences; see Attention.cpp.
+  constexpr int64_t kEnough = 256;
+  int64_t longest = dims.pagesPerSeq * dims.pageSize; // below 2^62, see checkDims()
+  int64_t parts = std::max<int64_t>((longest + kAttentionSplitKeys - 1) / kAttentionSplitKeys, 1);
+  return parts >= kEnough ? parts : std::min(kEnough, parts * dims.seqs);
+}
 
 const std::vector<ArgSpec> &familyArgs(const FamilyParams &params) {
   return std::visit([](const auto &family) -> const Args & { return args(family); }, params);

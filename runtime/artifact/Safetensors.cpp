@@ -139,8 +139,9 @@ Result<SafetensorsHeader> SafetensorsHeader::parse(std::span<const uint8_t> byte
     }
     Result<SafetensorsTensor> tensor =
         decodeTensor(member.key, member.value, header.start, dataBytes);
-    if (!tensor.isOk())
-      return failure(tensor.status().withContext("tensor " + quoted(member.key)));
+    if (!tensor.isOk()) // a missing key is corruption here, not something that was not found
+      return failure(dataCorrupt("tensor " + quoted(member.key) + ": " +
+                                 std::string(tensor.status().message())));
     header.list.push_back(std::move(*tensor));
   }
   // By both ends, so that an empty tensor stands before the one that begins where it does.

@@ -88,3 +88,45 @@ function(sluice_add_gtest name)
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${A_LABEL} TIMEOUT 300)
 endfunction()
+
+# Fuzzing needs every library instrumented, or the fuzzer sees no new paths in them.
+if(SLUICE_BUILD_FUZZERS)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES Clang)
+    message(FATAL_ERROR "SLUICE_BUILD_FUZZERS needs clang (libFuzzer), not ${CMAKE_CXX_COMPILER_ID}: "
+                        "configure with -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+                      -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+set(SLUICE_FUZZ_SECONDS 20 CACHE STRING "How long ctest runs each fuzz target")
+
+# sluice_add_fuzzer(NAME SOURCES ... LINK ... [SEEDS target] [DICTIONARY file]): a libFuzzer program
+# and a bounded run of it under ctest, label `fuzz`; nothing unless SLUICE_BUILD_FUZZERS is on. SEEDS
+# is an executable target that writes the seed corpus into the directory it is given.
+function(sluice_add_fuzzer name)
+  cmake_parse_arguments(A "" "SEEDS;DICTIONARY" "SOURCES;LINK" ${ARGN})
+  if(NOT SLUICE_BUILD_FUZZERS)
+    return()
+  endif()
+  add_executable(${name} ${A_SOURCES})
+  sluice_apply_options(${name})
+  target_link_libraries(${name} PRIVATE ${A_LINK})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set(work ${CMAKE_CURRENT_BINARY_DIR}/${name}.dir)
+  file(MAKE_DIRECTORY ${work}/found ${work}/seeds ${work}/crashes)
+  set(corpus ${work}/found) # what the fuzzer finds goes into the first directory
+  if(A_SEEDS)
+    add_custom_command(TARGET ${name} POST_BUILD COMMAND ${A_SEEDS} ${work}/seeds VERBATIM)
+    add_dependencies(${name} ${A_SEEDS})
+    list(APPEND corpus ${work}/seeds)
+  endif()
+  set(dictionary)
+  if(A_DICTIONARY)
+    set(dictionary -dict=${CMAKE_CURRENT_SOURCE_DIR}/${A_DICTIONARY})
+  endif()
+  math(EXPR timeout "${SLUICE_FUZZ_SECONDS} + 100")
+  add_test(NAME ${name} COMMAND ${name} -runs=1000000 -max_total_time=${SLUICE_FUZZ_SECONDS}
+    -timeout=10 -rss_limit_mb=2048 -artifact_prefix=${work}/crashes/ ${dictionary} ${corpus})
+  set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout})
+endfunction()

@@ -26,6 +26,7 @@ namespace {
 constexpr uint64_t kMaxBatchTokens = uint64_t(1) << 20;
 constexpr uint64_t kMaxSeqs = uint64_t(1) << 16;
 constexpr uint64_t kMaxVocab = uint64_t(1) << 26;
+constexpr uint64_t kMaxSeqLen = uint64_t(1) << 30;
 constexpr uint64_t kMaxPageSize = uint64_t(1) << 16;
 constexpr uint64_t kMaxCount = INT32_MAX; ///< of anything the engine counts in an int
 constexpr uint64_t kMaxSlabBytes = uint64_t(1) << 50;
@@ -589,7 +590,7 @@ private:
         checkRange("max_batch_tokens", l.max_batch_tokens(), 1, kMaxBatchTokens));
     SLUICE_RETURN_IF_ERROR(checkRange("max_seqs", l.max_seqs(), 1,
                                       std::min<uint64_t>(kMaxSeqs, l.max_batch_tokens())));
-    SLUICE_RETURN_IF_ERROR(checkRange("max_seq_len", l.max_seq_len(), 1, kMaxCount));
+    SLUICE_RETURN_IF_ERROR(checkRange("max_seq_len", l.max_seq_len(), 1, kMaxSeqLen));
     SLUICE_RETURN_IF_ERROR(
         checkRange("max_logit_rows", l.max_logit_rows(), 1, l.max_batch_tokens()));
     SLUICE_RETURN_IF_ERROR(checkRange("page_size", l.page_size(), 1, kMaxPageSize));

@@ -3,19 +3,21 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // The C++ interface for embedding. An Engine holds a loaded artifact: weights mapped, worst-case
-// memory allocated, kernels prepared. A step runs a ragged batch that mixes prefill chunks and single
-// decode tokens of many sequences. After load nothing is allocated, compiled or tuned.
+// memory allocated, kernels prepared. A step runs a ragged batch that mixes prefill chunks and
+// single decode tokens of many sequences. After load nothing is allocated, compiled or tuned.
 //
 //===------------------------------------------------------------------------===//
 #ifndef SLUICE_ENGINE_H
 #define SLUICE_ENGINE_H
 
 #include "sluice/status.h"
+#include "sluice/telemetry.h"
 
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace sluice {
@@ -29,10 +31,14 @@ struct LoadOptions {
 /// How a token is drawn from the logits. temperature 0 is greedy.
 struct SamplingOptions {
   float temperature = 0;
-  int topK = 0;    ///< 0 = all
-  float topP = 1;  ///< 1 = all
+  int topK = 0;   ///< 0 = all
+  float topP = 1; ///< 1 = all
   uint64_t seed = 0;
 };
+
+/// Ok, or kInvalidArgument with the value and its range: temperature finite and at least 0, topK at
+/// least 0, topP in (0, 1].
+Status checkSampling(const SamplingOptions &sampling);
 
 /// What the plan allows and what the model is; constant after load.
 struct EngineInfo {
@@ -61,16 +67,19 @@ struct StepEntry {
   SamplingOptions sampling;
 };
 
-/// Where the results of one StepEntry lie after step(); views into the engine, valid until the next.
+/// Where the results of one StepEntry lie after step(); views into the engine, valid until the
+/// next.
 struct StepOutput {
   std::span<const float> logits; ///< [logitRows, vocabSize], row-major, in token order
   int32_t sampledId = -1;
 };
 
+/// One loaded artifact. Not thread-safe: one thread at a time may call it.
 class Engine {
 public:
   /// Opens, verifies and loads the artifact directory. All memory of the engine is taken here.
-  static Result<std::unique_ptr<Engine>> load(const std::string &path, const LoadOptions &options = {});
+  static Result<std::unique_ptr<Engine>> load(const std::string &path,
+                                              const LoadOptions &options = {});
   virtual ~Engine() = default;
 
   virtual const EngineInfo &info() const = 0;
@@ -93,6 +102,12 @@ public:
   virtual std::vector<uint64_t> expertCounts() const = 0;
   /// Number of MoE layers, the first dimension of expertCounts().
   virtual int numMoeLayers() const = 0;
+  /// What the steps since load took and were made of; valid as long as the engine.
+  virtual const EngineTelemetry &telemetry() const = 0;
+
+  /// The content of a file of the artifact ("tokenizer/tokenizer.json"), its hash checked;
+  /// kNotFound when the artifact does not list it.
+  virtual Result<std::string> readArtifactFile(std::string_view path) const = 0;
 };
 
 } // namespace sluice

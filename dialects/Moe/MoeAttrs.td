@@ -33,12 +33,20 @@ def Moe_WeightExprInterface : AttrInterface<"WeightExprInterface", [TypedAttrInt
   ];
 }
 
-class Moe_WeightExpr<string name, string mnemonic>
-    : Moe_Attr<name, mnemonic, [DeclareAttrInterfaceMethods<Moe_WeightExprInterface>]> {
+// Inner nodes compute their type from their operands; leaves carry it as the parameter `type`, whose
+// accessor is the interface's getType().
+class Moe_WeightLeaf<string name, string mnemonic>
+    : Moe_Attr<name, mnemonic, [TypedAttrInterface,
+                                DeclareAttrInterfaceMethods<Moe_WeightExprInterface>]> {
+  let genVerifyDecl = 1;
+}
+class Moe_WeightNode<string name, string mnemonic>
+    : Moe_Attr<name, mnemonic, [DeclareAttrInterfaceMethods<TypedAttrInterface>,
+                                DeclareAttrInterfaceMethods<Moe_WeightExprInterface>]> {
   let genVerifyDecl = 1;
 }
 
-def Moe_SourceAttr : Moe_WeightExpr<"Source", "source"> {
+def Moe_SourceAttr : Moe_WeightLeaf<"Source", "source"> {
   let summary = "one checkpoint tensor";
   let description = [{
     ```mlir
@@ -46,13 +54,14 @@ def Moe_SourceAttr : Moe_WeightExpr<"Source", "source"> {
     ```
     The file is relative to the checkpoint folder; an empty file name stands for
     synthetic weights, generated from the key.
+    Constraints: (C1) the key is not empty; (C2) the type is static.
   }];
   let parameters = (ins "::mlir::StringAttr":$key, "::mlir::StringAttr":$file,
-                        AttributeSelfTypeParameter<"">:$type);
-  let assemblyFormat = "`<` $key `in` $file `:` $type `>`";
+                        "::mlir::RankedTensorType":$type);
+  let assemblyFormat = "`<` $key `in` $file `:` custom<WeightType>($type) `>`";
 }
 
-def Moe_StackAttr : Moe_WeightExpr<"Stack", "stack"> {
+def Moe_StackAttr : Moe_WeightLeaf<"Stack", "stack"> {
   let summary = "checkpoint tensors of equal shape stacked along a new first axis";
   let description = [{
     ```mlir
@@ -61,63 +70,102 @@ def Moe_StackAttr : Moe_WeightExpr<"Stack", "stack"> {
     ```
     `{}` stands for the index. `files` lists every file that holds some of the
     tensors; which tensor lies in which is looked up when the weight is written.
+    Constraints: (C1) the pattern has one {}; (C2) count is positive and the first dimension
+    of the type; (C3) files is a non-empty list of strings; (C4) the type is static.
   }];
   let parameters = (ins "::mlir::StringAttr":$pattern, "int64_t":$count,
-                        "::mlir::ArrayAttr":$files, AttributeSelfTypeParameter<"">:$type);
-  let assemblyFormat = "`<` $pattern `x` $count `in` $files `:` $type `>`";
+                        "::mlir::ArrayAttr":$files, "::mlir::RankedTensorType":$type);
+  let assemblyFormat = "`<` $pattern `x` $count `in` $files `:` custom<WeightType>($type) `>`";
 }
 
-def Moe_SliceAttr : Moe_WeightExpr<"Slice", "slice"> {
+def Moe_SliceAttr : Moe_WeightNode<"Slice", "slice"> {
   let summary = "every `stride`-th of `size` rows of an axis";
   let description = [{
     ```mlir
     #moe.slice<#moe.source<...>, axis = 0, begin = 1, size = 2880, stride = 2>
     ```
+    Constraints: (C1) the operand is a weight expression; (C2) axis is one of its axes;
+    (C3) begin >= 0, size and stride > 0; (C4) the last row begin + (size - 1) * stride exists.
   }];
   let parameters = (ins "::mlir::TypedAttr":$operand, "int64_t":$axis, "int64_t":$begin,
                         "int64_t":$size, DefaultValuedParameter<"int64_t", "1">:$stride);
-  let assemblyFormat = "`<` $operand `,` `axis` `=` $axis `,` `begin` `=` $begin `,` `size` `=` $size (`,` `stride` `=` $stride^)? `>`";
+  let assemblyFormat = "`<` custom<WeightExpr>($operand) `,` `axis` `=` $axis `,` `begin` `=` $begin `,` `size` `=` $size (`,` `stride` `=` $stride^)? `>`";
 }
 
-def Moe_TakeAttr : Moe_WeightExpr<"Take", "take"> {
+def Moe_TakeAttr : Moe_WeightNode<"Take", "take"> {
   let summary = "chosen rows of the first axis, in the given order; -1 gives a row of zeros";
   let description = [{
     Places experts: row i of the result is row `indices[i]` of the operand.
     ```mlir
     #moe.take<#moe.stack<...>, [4, 0, 7, -1]>
     ```
+    Constraints: (C1) the operand is a weight expression; (C2) it has an axis and there is
+    an index; (C3) every index is -1 or a row of the operand.
   }];
   let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::DenseI64ArrayAttr":$indices);
-  let assemblyFormat = "`<` $operand `,` $indices `>`";
+  let assemblyFormat = "`<` custom<WeightExpr>($operand) `,` $indices `>`";
 }
 
-def Moe_ConcatAttr : Moe_WeightExpr<"Concat", "concat"> {
+def Moe_ConcatAttr : Moe_WeightNode<"Concat", "concat"> {
   let summary = "operands one after the other along an axis";
+  let description = [{
+    ```mlir
+    #moe.concat<axis = 0, [#moe.source<...>, #moe.source<...>]>
+    ```
+    Constraints: (C1) the operands are weight expressions; (C2) there is at least one;
+    (C3) axis is one of their axes; (C4) element types and all other dimensions are equal.
+  }];
   let parameters = (ins "int64_t":$axis, ArrayRefParameter<"::mlir::TypedAttr">:$operands);
-  let assemblyFormat = "`<` $axis `,` `[` $operands `]` `>`";
+  let assemblyFormat = "`<` `axis` `=` $axis `,` `[` custom<WeightExprs>($operands) `]` `>`";
 }
 
-def Moe_TransposeAttr : Moe_WeightExpr<"Transpose", "transpose"> {
+def Moe_TransposeAttr : Moe_WeightNode<"Transpose", "transpose"> {
   let summary = "axes permuted: result axis i is operand axis `permutation[i]`";
+  let description = [{
+    ```mlir
+    #moe.transpose<#moe.source<...>, [1, 0]>
+    ```
+    Constraints: (C1) the operand is a weight expression; (C2) permutation is one of its axes.
+  }];
   let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::DenseI64ArrayAttr":$permutation);
-  let assemblyFormat = "`<` $operand `,` $permutation `>`";
+  let assemblyFormat = "`<` custom<WeightExpr>($operand) `,` $permutation `>`";
 }
 
-def Moe_ReshapeAttr : Moe_WeightExpr<"Reshape", "reshape"> {
+def Moe_ReshapeAttr : Moe_WeightNode<"Reshape", "reshape"> {
   let summary = "the same elements in row-major order under another shape";
+  let description = [{
+    ```mlir
+    #moe.reshape<#moe.source<...> to tensor<8x2x32xbf16>>
+    ```
+    Constraints: (C1) the operand is a weight expression; (C2) the shape is static; (C3) the
+    numbers of elements and (C4) the element types are equal.
+  }];
   let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::RankedTensorType":$shape);
-  let assemblyFormat = "`<` $operand `to` $shape `>`";
+  let assemblyFormat = "`<` custom<WeightExpr>($operand) `to` custom<WeightType>($shape) `>`";
 }
 
-def Moe_ConvertAttr : Moe_WeightExpr<"Convert", "convert"> {
+def Moe_ConvertAttr : Moe_WeightNode<"Convert", "convert"> {
   let summary = "elements converted to another type, round to nearest even";
+  let description = [{
+    ```mlir
+    #moe.convert<#moe.source<...> to f32>
+    ```
+    Constraints: (C1) the operand is a weight expression; (C2) the element type is an integer
+    or a floating-point type.
+  }];
   let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::Type":$elementType);
-  let assemblyFormat = "`<` $operand `to` $elementType `>`";
+  let assemblyFormat = "`<` custom<WeightExpr>($operand) `to` $elementType `>`";
 }
 
 //===----------------------------------------------------------------------===//
 // Parameter groups
 //===----------------------------------------------------------------------===//
+
+// A finite double, unique by its bits (MLIR does not hash floating-point parameters).
+class Moe_Double<string default = ""> : AttrOrTypeParameter<"::sluice::moe::Real", ""> {
+  let cppAccessorType = "double";
+  let defaultValue = default;
+}
 
 def Moe_RopeAttr : Moe_Attr<"Rope", "rope"> {
   let summary = "rotary position embedding";
@@ -131,6 +179,8 @@ def Moe_RopeAttr : Moe_Attr<"Rope", "rope"> {
     #moe.rope<dim = 64, base = 1.0e+06>
     #moe.rope<dim = 64, offset = 128, interleaved, base = 1.0e+04, scaling = {rope_type = "yarn", factor = 4.0e+01, ...}>
     ```
+    Constraints: (C1) dim is positive and even; (C2) offset >= 0; (C3) base is a positive f64;
+    (C4) scaling has one of the rope types above.
   }];
   let parameters = (ins "int64_t":$dim, DefaultValuedParameter<"int64_t", "0">:$offset,
                         DefaultValuedParameter<"bool", "false">:$interleaved,
@@ -151,11 +201,14 @@ def Moe_RoutingAttr : Moe_Attr<"Routing", "routing"> {
                  groups = 8, topk_group = 4, group_score = top2_sum>
     #moe.routing<softmax after top_k, top_k = 4>
     ```
+    Constraints: (C1) top_k > 0; (C2) 1 <= topk_group <= groups; (C3) more than one group
+    has a group_score, one group none; (C4) epsilon and jitter are >= 0 and finite; (C5)
+    scale is finite and not 0.
   }];
   let parameters = (ins "::sluice::moe::ScoreFunction":$score, "int64_t":$topK,
-      "bool":$scoreFirst, "bool":$renormalize, "double":$epsilon, "double":$scale,
+      "bool":$scoreFirst, "bool":$renormalize, Moe_Double<>:$epsilon, Moe_Double<>:$scale,
       "int64_t":$groups, "int64_t":$topkGroup, "::sluice::moe::GroupScore":$groupScore,
-      "bool":$sparseMixer, "double":$jitter);
+      "bool":$sparseMixer, Moe_Double<>:$jitter);
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
 }
@@ -169,10 +222,11 @@ def Moe_ActivationAttr : Moe_Attr<"Activation", "activation"> {
     #moe.activation<silu>
     #moe.activation<swiglu_oai, alpha = 1.702, limit = 7.0>
     ```
+    Constraints: (C1) alpha > 0; (C2) limit >= 0.
   }];
   let parameters = (ins "::sluice::moe::ActivationKind":$kind,
-      DefaultValuedParameter<"double", "1.0">:$alpha,
-      DefaultValuedParameter<"double", "0.0">:$limit);
+      Moe_Double<"1.0">:$alpha,
+      Moe_Double<"0.0">:$limit);
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
 }

@@ -26,19 +26,21 @@ class Moe_ModelOp<string mnemonic, list<Trait> traits = []>
 
 def Moe_Resource : Resource<"::sluice::moe::KvCacheResource">;
 
-// [tokens, width] float activations; the first dimension is the dynamic token (or row) dimension.
-def Moe_Rows : TypeConstraint<And<[
-    RankedTensorOf<[F32, F16, BF16]>.predicate, HasRankPred<[2]>]>,
-    "rank-2 tensor of f32, f16 or bf16 (rows by width)", "::mlir::RankedTensorType">;
-def Moe_Ids : TypeConstraint<And<[
-    RankedTensorOf<[I32]>.predicate, HasRankPred<[1]>]>,
+// [tokens, width]: the first dimension counts tokens (or rows) and is usually dynamic, the second is
+// a property of the model and always static.
+class Moe_Matrix<list<Type> elements, string description>
+    : TypeConstraint<And<[RankedTensorOf<elements>.predicate, HasAnyRankOfPred<[2]>,
+                          CPred<"!::llvm::cast<::mlir::ShapedType>($_self).isDynamicDim(1)">]>,
+                     description, "::mlir::RankedTensorType">;
+def Moe_Rows : Moe_Matrix<[F32, F16, BF16],
+    "rank-2 tensor of f32, f16 or bf16 (rows by a static width)">;
+def Moe_ExpertIds : Moe_Matrix<[I32], "rank-2 tensor of i32 (tokens by a static top-k)">;
+def Moe_ExpertWeights : Moe_Matrix<[F32], "rank-2 tensor of f32 (tokens by a static top-k)">;
+def Moe_Ids : TypeConstraint<And<[RankedTensorOf<[I32]>.predicate, HasAnyRankOfPred<[1]>]>,
     "rank-1 tensor of i32 (one per token)", "::mlir::RankedTensorType">;
-def Moe_ExpertIds : TypeConstraint<And<[
-    RankedTensorOf<[I32]>.predicate, HasRankPred<[2]>]>,
-    "rank-2 tensor of i32 (tokens by top-k)", "::mlir::RankedTensorType">;
-def Moe_ExpertWeights : TypeConstraint<And<[
-    RankedTensorOf<[F32]>.predicate, HasRankPred<[2]>]>,
-    "rank-2 tensor of f32 (tokens by top-k)", "::mlir::RankedTensorType">;
+
+// Counts of heads divide widths: positive by construction.
+def Moe_Count : ConfinedAttr<I64Attr, [IntPositive]>;
 
 //===----------------------------------------------------------------------===//
 // Module-level symbols
@@ -59,7 +61,7 @@ def Moe_WeightOp : Moe_Op<"weight", [Symbol]> {
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<AnyRankedTensor>:$type,
                        TypedAttrInterface:$value,
                        OptionalAttr<DictionaryAttr>:$quantization);
-  let assemblyFormat = "$sym_name `:` $type `=` $value (`quantization` $quantization^)? attr-dict";
+  let assemblyFormat = "$sym_name `:` $type `=` custom<WeightExpr>($value) (`quantization` $quantization^)? attr-dict";
   let hasVerifier = 1;
 }
 
@@ -154,13 +156,13 @@ def Moe_RopeOp : Moe_Op<"rope", [Pure, AllTypesMatch<["x", "result"]>]> {
   let summary = "rotary position embedding of every head";
   let description = [{
     ```mlir
-    %qr = moe.rope %q at %batch heads 4 #moe.rope<dim = 64, base = 1.0e+06> : tensor<?x256xf32>
+    %qr = moe.rope %q at %batch heads 4 rope <dim = 64, base = 1.0e+06> : tensor<?x256xf32>
     ```
     Constraints: (C1) heads divides the width; (C2) offset + dim fits into a head.
   }];
-  let arguments = (ins Moe_Rows:$x, Moe_BatchType:$batch, I64Attr:$heads, Moe_RopeAttr:$rope);
+  let arguments = (ins Moe_Rows:$x, Moe_BatchType:$batch, Moe_Count:$heads, Moe_RopeAttr:$rope);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$x `at` $batch `heads` $heads $rope attr-dict `:` type($x)";
+  let assemblyFormat = "$x `at` $batch `heads` $heads `rope` $rope attr-dict `:` type($x)";
   let hasVerifier = 1;
 }
 
@@ -185,7 +187,7 @@ def Moe_CacheAppendOp : Moe_ModelOp<"cache_append", [MemoryEffects<[MemWrite<Moe
     For a latent cache the first operand is the normalised latent and the second the
     rotated part; together they are the key.
     Constraints: (C1) widths are kv_heads * head_dim and kv_heads * value_dim, or for a
-    latent cache add up to head_dim.
+    latent cache add up to head_dim; (C2) key and value have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$key, Moe_Rows:$value, FlatSymbolRefAttr:$cache,
                        Moe_BatchType:$batch);
@@ -206,10 +208,10 @@ def Moe_AttentionOp : Moe_ModelOp<"attention", [MemoryEffects<[MemRead<Moe_Resou
     Constraints: (C1) heads is a multiple of the cache's heads; (C2) x is
     heads * head_dim and the result heads * value_dim wide; (C3) the cache is not
     latent; (C4) sinks have one entry per head; (C5) window, chunk and softcap >= 0 and
-    not both window and chunk.
+    not both window and chunk; (C6) query and result have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$query, FlatSymbolRefAttr:$cache, Moe_BatchType:$batch,
-                       I64Attr:$heads, F64Attr:$scale,
+                       Moe_Count:$heads, F64Attr:$scale,
                        OptionalAttr<FlatSymbolRefAttr>:$sinks,
                        DefaultValuedAttr<I64Attr, "0">:$window,
                        DefaultValuedAttr<I64Attr, "0">:$chunk,
@@ -227,10 +229,11 @@ def Moe_LatentAttentionOp : Moe_ModelOp<"latent_attention",
     either expand (prefill) or absorb it into the query and the output (decode).
     Constraints: (C1) the cache is latent; (C2) query width = heads * (nope + rope) with
     rope = head_dim of the cache - latent; (C3) kv_b is [heads * (nope + value), latent];
-    (C4) result width = heads * value.
+    (C4) result width = heads * value; (C5) nope >= 0 and value > 0; (C6) query and result have
+    equal row counts.
   }];
   let arguments = (ins Moe_Rows:$query, FlatSymbolRefAttr:$cache, FlatSymbolRefAttr:$kv_b,
-                       Moe_BatchType:$batch, I64Attr:$heads, I64Attr:$nope_dim,
+                       Moe_BatchType:$batch, Moe_Count:$heads, I64Attr:$nope_dim,
                        I64Attr:$value_dim, F64Attr:$scale);
   let results = (outs Moe_Rows:$result);
   let assemblyFormat = "$query `cache` $cache `kv_b` $kv_b `at` $batch `heads` $heads `nope` $nope_dim `value` $value_dim `scale` $scale attr-dict `:` type($query) `->` type($result)";
@@ -240,18 +243,19 @@ def Moe_RouteOp : Moe_ModelOp<"route", [Pure]> {
   let summary = "expert ids and weights of every token";
   let description = [{
     ```mlir
-    %ids, %weights = moe.route %logits #moe.routing<softmax, top_k = 2, renormalize>
+    %ids, %weights = moe.route %logits routing <softmax, top_k = 2, renormalize>
         : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
     ```
     `correction` is added to the scores for the choice only.
     Constraints: (C1) top_k <= experts; (C2) results are top_k wide; (C3) groups divides
-    the experts and topk_group <= groups; (C4) the kept groups hold at least top_k experts;
-    (C5) correction has one entry per expert; (C6) the sparse mixer asks for top_k = 2.
+    the experts; (C4) the kept groups hold at least top_k experts;
+    (C5) correction has one entry per expert; (C6) the sparse mixer asks for top_k = 2;
+    (C7) logits and results have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$logits, Moe_RoutingAttr:$routing,
                        OptionalAttr<FlatSymbolRefAttr>:$correction);
   let results = (outs Moe_ExpertIds:$ids, Moe_ExpertWeights:$weights);
-  let assemblyFormat = "$logits $routing (`correction` $correction^)? attr-dict `:` type($logits) `->` type($ids) `,` type($weights)";
+  let assemblyFormat = "$logits `routing` $routing (`correction` $correction^)? attr-dict `:` type($logits) `->` type($ids) `,` type($weights)";
 }
 
 def Moe_ExpertsOp : Moe_ModelOp<"experts", [Pure]> {
@@ -259,15 +263,16 @@ def Moe_ExpertsOp : Moe_ModelOp<"experts", [Pure]> {
   let description = [{
     gate and up are [experts, I, H], down is [experts, H, I]. `weight_on_input`
     multiplies a token by its weight before the expert instead of after it.
-    `placement` and `replicas` are set by placement: for every slot of every rank the
-    expert it holds.
+    `placement` is set by the placement pass: for every slot of every rank the expert it
+    holds, replicas included.
     ```mlir
-    %m = moe.experts %x, %ids, %weights gate @g up @u down @d #moe.activation<silu>
+    %m = moe.experts %x, %ids, %weights gate @g up @u down @d activation <silu>
          : tensor<?x256xf32>, tensor<?x4xi32>, tensor<?x4xf32> -> tensor<?x256xf32>
     ```
     Constraints: (C1) gate and up have the same shape [E, I, H]; (C2) down is [E, H, I];
     (C3) H is the width of x and of the result; (C4) biases are [E, I], [E, I], [E, H];
-    (C5) gate and up both have a bias or none; (C6) ids and weights are equally wide.
+    (C5) gate and up both have a bias or none; (C6) ids and weights are equally wide;
+    (C7) x, ids, weights and result have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$x, Moe_ExpertIds:$ids, Moe_ExpertWeights:$weights,
                        FlatSymbolRefAttr:$gate, FlatSymbolRefAttr:$up, FlatSymbolRefAttr:$down,
@@ -280,7 +285,7 @@ def Moe_ExpertsOp : Moe_ModelOp<"experts", [Pure]> {
   let assemblyFormat = [{
     $x `,` $ids `,` $weights `gate` $gate `up` $up `down` $down
     (`gate_bias` $gate_bias^)? (`up_bias` $up_bias^)? (`down_bias` $down_bias^)?
-    $activation (`weight_on_input` $weight_on_input^)? (`placement` $placement^)? attr-dict
+    `activation` $activation (`weight_on_input` $weight_on_input^)? (`placement` $placement^)? attr-dict
     `:` type($x) `,` type($ids) `,` type($weights) `->` type($result)
   }];
 }
@@ -290,7 +295,7 @@ def Moe_FfnOp : Moe_ModelOp<"ffn", [Pure]> {
   let description = [{
     Constraints: (C1) gate and up have the same shape [I, H]; (C2) down is [H, I];
     (C3) H is the width of x and of the result; (C4) biases are [I], [I], [H]; (C5) gate and
-    up both have a bias or none.
+    up both have a bias or none; (C6) x and result have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$x, FlatSymbolRefAttr:$gate, FlatSymbolRefAttr:$up,
                        FlatSymbolRefAttr:$down,
@@ -302,7 +307,7 @@ def Moe_FfnOp : Moe_ModelOp<"ffn", [Pure]> {
   let assemblyFormat = [{
     $x `gate` $gate `up` $up `down` $down
     (`gate_bias` $gate_bias^)? (`up_bias` $up_bias^)? (`down_bias` $down_bias^)?
-    $activation attr-dict `:` type($x) `->` type($result)
+    `activation` $activation attr-dict `:` type($x) `->` type($result)
   }];
 }
 
@@ -337,9 +342,13 @@ def Moe_SelectRowsOp : Moe_Op<"select_rows", [Pure]> {
 
 def Moe_SampleOp : Moe_Op<"sample", [Pure]> {
   let summary = "one token per row of logits, by the row's sampling options";
+  let description = [{
+    Constraints: (C1) logits and result have equal row counts.
+  }];
   let arguments = (ins Moe_Rows:$logits, Moe_BatchType:$batch);
   let results = (outs Moe_Ids:$result);
   let assemblyFormat = "$logits `by` $batch attr-dict `:` type($logits) `->` type($result)";
+  let hasVerifier = 1;
 }
 
 //===----------------------------------------------------------------------===//
@@ -366,16 +375,18 @@ def Moe_QkvOp : Moe_ModelOp<"qkv", [MemoryEffects<[MemWrite<Moe_Resource>]>]> {
     The weight's rows are [query heads | key heads | value heads].
     ```mlir
     %q = moe.qkv %n weight @layers.0.qkv cache @layers.0.kv at %batch heads 4
-         rope #moe.rope<dim = 64, base = 1.0e+06> : tensor<?x256xf32> -> tensor<?x256xf32>
+         rope <dim = 64, base = 1.0e+06> : tensor<?x256xf32> -> tensor<?x256xf32>
     ```
     Constraints: (C1) the weight is [heads * head_dim + kv_heads * (head_dim + value_dim),
     width of x]; (C2) the bias has as many entries as the weight has rows; (C3) the result is
     heads * head_dim wide; (C4) per_head and whole need both norm weights, of head_dim or of
-    whole-projection size, other kinds none; (C5) clip >= 0; (C6) the rotation fits into a head.
+    whole-projection size, other kinds none; (C5) clip >= 0 and eps > 0; (C6) the rotation fits into a head; (C7) the cache is not latent;
+    (C8) a temperature_scale other than 0 needs temperature_floor > 0; (C9) x and result have
+    equal row counts.
   }];
   let arguments = (ins Moe_Rows:$x, FlatSymbolRefAttr:$weight,
                        OptionalAttr<FlatSymbolRefAttr>:$bias, FlatSymbolRefAttr:$cache,
-                       Moe_BatchType:$batch, I64Attr:$heads,
+                       Moe_BatchType:$batch, Moe_Count:$heads,
                        OptionalAttr<Moe_RopeAttr>:$rope,
                        DefaultValuedAttr<F64Attr, "0.0">:$clip,
                        DefaultValuedAttr<Moe_QkNormAttr, "::sluice::moe::QkNorm::None">:$qk_norm,
@@ -396,13 +407,15 @@ def Moe_RouterOp : Moe_ModelOp<"router", [Pure]> {
   let summary = "router product, choice, weights and expert-major order in one";
   let description = [{
     Constraints: (C1) the weight is [experts, width of x]; (C2) bias and correction have
-    one entry per expert; the constraints of `moe.route` hold with those experts.
+    one entry per expert; (C3) top_k <= experts; (C4) results are top_k wide; (C5) groups
+    divides the experts; (C6) the kept groups hold at least top_k experts; (C7) the sparse
+    mixer asks for top_k = 2; (C8) x and results have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$x, FlatSymbolRefAttr:$weight,
                        OptionalAttr<FlatSymbolRefAttr>:$bias,
                        OptionalAttr<FlatSymbolRefAttr>:$correction, Moe_RoutingAttr:$routing);
   let results = (outs Moe_ExpertIds:$ids, Moe_ExpertWeights:$weights, Moe_DispatchType:$dispatch);
-  let assemblyFormat = "$x `weight` $weight (`bias` $bias^)? $routing (`correction` $correction^)? attr-dict `:` type($x) `->` type($ids) `,` type($weights)";
+  let assemblyFormat = "$x `weight` $weight (`bias` $bias^)? `routing` $routing (`correction` $correction^)? attr-dict `:` type($x) `->` type($ids) `,` type($weights)";
 }
 
 def Moe_ExpertsGateUpOp : Moe_ModelOp<"experts_gate_up", [Pure]> {
@@ -410,14 +423,14 @@ def Moe_ExpertsGateUpOp : Moe_ModelOp<"experts_gate_up", [Pure]> {
   let description = [{
     The weight is [experts, 2, I, H] (gate, up); the result has one row per pair.
     Constraints: (C1) the weight is [E, 2, I, H] with H the width of x and I that of the
-    result; (C2) the bias is [E, 2, I].
+    result; (C2) the bias is [E, 2, I]; (C3) x and weights have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$x, Moe_ExpertWeights:$weights, Moe_DispatchType:$dispatch,
                        FlatSymbolRefAttr:$weight, OptionalAttr<FlatSymbolRefAttr>:$bias,
                        Moe_ActivationAttr:$activation, UnitAttr:$weight_on_input);
   let results = (outs Moe_Rows:$result);
   let assemblyFormat = [{
-    $x `,` $weights `by` $dispatch `weight` $weight (`bias` $bias^)? $activation
+    $x `,` $weights `by` $dispatch `weight` $weight (`bias` $bias^)? `activation` $activation
     (`weight_on_input` $weight_on_input^)? attr-dict
     `:` type($x) `,` type($weights) `->` type($result)
   }];
@@ -427,7 +440,7 @@ def Moe_ExpertsDownOp : Moe_ModelOp<"experts_down", [Pure]> {
   let summary = "down product of every pair and the weighted sum per token";
   let description = [{
     Constraints: (C1) the weight is [E, H, I] with I the width of h and H that of the
-    result; (C2) the bias is [E, H].
+    result; (C2) the bias is [E, H]; (C3) weights and result have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$h, Moe_ExpertWeights:$weights, Moe_DispatchType:$dispatch,
                        FlatSymbolRefAttr:$weight, OptionalAttr<FlatSymbolRefAttr>:$bias,
@@ -444,12 +457,12 @@ def Moe_FfnGateUpOp : Moe_ModelOp<"ffn_gate_up", [Pure]> {
   let summary = "gate and up products and activation of a dense feed-forward part";
   let description = [{
     Constraints: (C1) the weight is [2, I, H] with H the width of x and I that of the
-    result; (C2) the bias is [2, I].
+    result; (C2) the bias is [2, I]; (C3) x and result have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$x, FlatSymbolRefAttr:$weight,
                        OptionalAttr<FlatSymbolRefAttr>:$bias, Moe_ActivationAttr:$activation);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$x `weight` $weight (`bias` $bias^)? $activation attr-dict `:` type($x) `->` type($result)";
+  let assemblyFormat = "$x `weight` $weight (`bias` $bias^)? `activation` $activation attr-dict `:` type($x) `->` type($result)";
 }
 
 //===----------------------------------------------------------------------===//
@@ -489,10 +502,12 @@ def Moe_ReduceScatterOp : Moe_Collective<"reduce_scatter"> {
 def Moe_DispatchOp : Moe_Op<"dispatch_tokens"> {
   let summary = "sends every (token, choice) pair to the rank that holds its expert";
   let description = [{
-    `slots` gives, per rank of the list, the experts it holds. The results are the rows
+    `slots` gives, per rank of the list, the experts it holds as an array<i64: ...>; -1 is
+    an empty slot. The results are the rows
     received, their weights and their expert-major order over the rank's own slots.
     Constraints: (C1) ranks are distinct and not negative, at least one; (C2) slots has one
-    list per rank; (C3) ids and weights are equally wide.
+    array per rank; (C3) ids and weights are equally wide; (C4) rows are as wide as x; (C5) x,
+    ids and weights have equal row counts.
   }];
   let arguments = (ins Moe_Rows:$x, Moe_ExpertIds:$ids, Moe_ExpertWeights:$weights,
                        DenseI64ArrayAttr:$ranks, ArrayAttr:$slots);

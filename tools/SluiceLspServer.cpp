@@ -1,0 +1,22 @@
+//===- SluiceLspServer.cpp - Editor support for .mlir files -----------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// MLIR's language server with our dialects: editors that speak the protocol get diagnostics,
+// definitions, references and hover text for Sluice modules.
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Moe/Moe.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Quant/IR/Quant.h"
+#include "mlir/Tools/mlir-lsp-server/MlirLspServerMain.h"
+#include "llvm/Support/LSP/Protocol.h"
+
+int main(int argc, char **argv) {
+  mlir::DialectRegistry registry;
+  registry.insert<sluice::moe::MoeDialect, mlir::func::FuncDialect, mlir::arith::ArithDialect,
+                  mlir::quant::QuantDialect>();
+  return mlir::failed(mlir::MlirLspServerMain(argc, argv, registry));
+}

@@ -60,14 +60,26 @@ static void printWeightExprs(AsmPrinter &printer, ArrayRef<TypedAttr> exprs) {
                         [&](TypedAttr expr) { printWeightExpr(printer, expr); });
 }
 
+// A string attribute would take the colon after it for its own type; a plain string does not.
+static ParseResult parsePlainString(AsmParser &parser, StringAttr &attr) {
+  std::string text;
+  if (parser.parseString(&text))
+    return failure();
+  attr = parser.getBuilder().getStringAttr(text);
+  return success();
+}
+
+static void printPlainString(AsmPrinter &printer, StringAttr attr) {
+  printer.printAttributeWithoutType(attr);
+}
+
 static ParseResult parseWeightType(AsmParser &parser, RankedTensorType &type) {
   return parser.parseType(type);
 }
 
 static void printWeightType(AsmPrinter &printer, RankedTensorType type) { printer << type; }
 
-/// Prints the shortest decimal that reads back as `value`, in MLIR's syntax (which wants a point).
-static void printReal(AsmPrinter &printer, double value) {
+void printReal(AsmPrinter &printer, double value) {
   char buffer[32];
   auto [end, error] = std::to_chars(buffer, buffer + sizeof(buffer), value);
   assert(error == std::errc() && "a double takes at most 24 characters");

@@ -58,7 +58,7 @@ def Moe_SourceAttr : Moe_WeightLeaf<"Source", "source"> {
   }];
   let parameters = (ins "::mlir::StringAttr":$key, "::mlir::StringAttr":$file,
                         "::mlir::RankedTensorType":$type);
-  let assemblyFormat = "`<` $key `in` $file `:` custom<WeightType>($type) `>`";
+  let assemblyFormat = "`<` custom<PlainString>($key) `in` custom<PlainString>($file) `:` custom<WeightType>($type) `>`";
 }
 
 def Moe_StackAttr : Moe_WeightLeaf<"Stack", "stack"> {
@@ -75,7 +75,7 @@ def Moe_StackAttr : Moe_WeightLeaf<"Stack", "stack"> {
   }];
   let parameters = (ins "::mlir::StringAttr":$pattern, "int64_t":$count,
                         "::mlir::ArrayAttr":$files, "::mlir::RankedTensorType":$type);
-  let assemblyFormat = "`<` $pattern `x` $count `in` $files `:` custom<WeightType>($type) `>`";
+  let assemblyFormat = "`<` custom<PlainString>($pattern) `x` $count `in` $files `:` custom<WeightType>($type) `>`";
 }
 
 def Moe_SliceAttr : Moe_WeightNode<"Slice", "slice"> {

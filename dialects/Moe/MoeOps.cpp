@@ -3,7 +3,8 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // The generated definitions. `moe.weight` shows its expression without the trailing type of typed
-// attributes, because its own signature already states it.
+// attributes, because its own signature already states it, and numbers in keyword positions print
+// as the shortest decimal that reads back (eps 1.0e-06).
 //
 //===----------------------------------------------------------------------===//
 #include "dialects/Moe/Moe.h"
@@ -14,6 +15,18 @@ namespace sluice::moe {
 
 static void printWeightExpr(OpAsmPrinter &printer, Operation *, TypedAttr expr) {
   printWeightExpr(printer, expr);
+}
+
+static ParseResult parseReal(OpAsmParser &parser, FloatAttr &attr) {
+  double value;
+  if (parser.parseFloat(value))
+    return failure();
+  attr = parser.getBuilder().getF64FloatAttr(value);
+  return success();
+}
+
+static void printReal(OpAsmPrinter &printer, Operation *, FloatAttr attr) {
+  printReal(printer, attr.getValueAsDouble());
 }
 
 } // namespace sluice::moe

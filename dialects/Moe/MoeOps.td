@@ -119,7 +119,7 @@ def Moe_NormOp : Moe_ModelOp<"norm", [Pure, AllTypesMatch<["x", "result"]>]> {
                        OptionalAttr<FlatSymbolRefAttr>:$bias, F64Attr:$eps,
                        DefaultValuedAttr<I64Attr, "1">:$groups);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$kind $x (`weight` $weight^)? (`bias` $bias^)? `eps` $eps (`groups` $groups^)? attr-dict `:` type($x)";
+  let assemblyFormat = "$kind $x (`weight` $weight^)? (`bias` $bias^)? `eps` custom<Real>($eps) (`groups` $groups^)? attr-dict `:` type($x)";
 }
 
 def Moe_LinearOp : Moe_ModelOp<"linear", [Pure]> {
@@ -148,7 +148,7 @@ def Moe_ClampOp : Moe_Op<"clamp", [Pure, AllTypesMatch<["x", "result"]>]> {
   }];
   let arguments = (ins Moe_Rows:$x, F64Attr:$limit);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$x `to` $limit attr-dict `:` type($x)";
+  let assemblyFormat = "$x `to` custom<Real>($limit) attr-dict `:` type($x)";
   let hasVerifier = 1;
 }
 
@@ -174,7 +174,7 @@ def Moe_TemperatureOp : Moe_Op<"temperature", [Pure, AllTypesMatch<["x", "result
   }];
   let arguments = (ins Moe_Rows:$x, Moe_BatchType:$batch, F64Attr:$scale, F64Attr:$floor_scale);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$x `at` $batch `scale` $scale `floor_scale` $floor_scale attr-dict `:` type($x)";
+  let assemblyFormat = "$x `at` $batch `scale` custom<Real>($scale) `floor_scale` custom<Real>($floor_scale) attr-dict `:` type($x)";
   let hasVerifier = 1;
 }
 
@@ -202,7 +202,7 @@ def Moe_AttentionOp : Moe_ModelOp<"attention", [MemoryEffects<[MemRead<Moe_Resou
     included; `chunk` > 0 to the positions of its own chunk; `softcap` bounds the
     scores; `sinks` adds one logit per head to the softmax's denominator.
     ```mlir
-    %a = moe.attention %q cache @layers.0.kv at %batch heads 4 scale 1.25e-01
+    %a = moe.attention %q cache @layers.0.kv at %batch heads 4 scale 0.125
          : tensor<?x256xf32> -> tensor<?x256xf32>
     ```
     Constraints: (C1) heads is a multiple of the cache's heads; (C2) x is
@@ -217,7 +217,7 @@ def Moe_AttentionOp : Moe_ModelOp<"attention", [MemoryEffects<[MemRead<Moe_Resou
                        DefaultValuedAttr<I64Attr, "0">:$chunk,
                        DefaultValuedAttr<F64Attr, "0.0">:$softcap);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$query `cache` $cache `at` $batch `heads` $heads `scale` $scale (`sinks` $sinks^)? attr-dict `:` type($query) `->` type($result)";
+  let assemblyFormat = "$query `cache` $cache `at` $batch `heads` $heads `scale` custom<Real>($scale) (`sinks` $sinks^)? attr-dict `:` type($query) `->` type($result)";
 }
 
 def Moe_LatentAttentionOp : Moe_ModelOp<"latent_attention",
@@ -236,7 +236,7 @@ def Moe_LatentAttentionOp : Moe_ModelOp<"latent_attention",
                        Moe_BatchType:$batch, Moe_Count:$heads, I64Attr:$nope_dim,
                        I64Attr:$value_dim, F64Attr:$scale);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$query `cache` $cache `kv_b` $kv_b `at` $batch `heads` $heads `nope` $nope_dim `value` $value_dim `scale` $scale attr-dict `:` type($query) `->` type($result)";
+  let assemblyFormat = "$query `cache` $cache `kv_b` $kv_b `at` $batch `heads` $heads `nope` $nope_dim `value` $value_dim `scale` custom<Real>($scale) attr-dict `:` type($query) `->` type($result)";
 }
 
 def Moe_RouteOp : Moe_ModelOp<"route", [Pure]> {
@@ -366,7 +366,7 @@ def Moe_ResidualNormOp : Moe_ModelOp<"residual_norm",
                        FlatSymbolRefAttr:$weight, OptionalAttr<FlatSymbolRefAttr>:$bias,
                        F64Attr:$eps, DefaultValuedAttr<F64Attr, "1.0">:$multiplier);
   let results = (outs Moe_Rows:$sum, Moe_Rows:$result);
-  let assemblyFormat = "$kind $residual `,` $delta `weight` $weight (`bias` $bias^)? `eps` $eps attr-dict `:` type($residual)";
+  let assemblyFormat = "$kind $residual `,` $delta `weight` $weight (`bias` $bias^)? `eps` custom<Real>($eps) attr-dict `:` type($residual)";
 }
 
 def Moe_QkvOp : Moe_ModelOp<"qkv", [MemoryEffects<[MemWrite<Moe_Resource>]>]> {

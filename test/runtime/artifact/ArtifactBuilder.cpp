@@ -1,0 +1,255 @@
+//===- ArtifactBuilder.cpp - Tiny models as artifacts, for tests ------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// Arguments of launches are written as "slab:name" and get their place when they first appear.
+//
+//===------------------------------------------------------------------------===//
+#include "test/runtime/artifact/ArtifactBuilder.h"
+
+#include "runtime/artifact/KernelFamilies.h"
+#include "runtime/artifact/PlanRecords.h"
+#include "runtime/artifact/StepAbi.h"
+
+#include <algorithm>
+#include <cassert>
+#include <map>
+
+namespace sluice::test {
+namespace {
+
+uint64_t alignUp(uint64_t value) { return (value + 63) / 64 * 64; }
+
+class PlanBuilder {
+public:
+  explicit PlanBuilder(const TinyShape &shape) : shape(shape) {
+    proto::Model &m = *model.plan.mutable_model();
+    m.set_name("tiny");
+    m.set_family("test");
+    m.set_vocab_size(uint32_t(shape.vocab));
+    m.set_hidden_size(uint32_t(shape.hidden));
+    m.set_num_layers(uint32_t(shape.layers));
+    m.set_num_experts(uint32_t(shape.layers ? shape.experts : 0));
+    m.set_top_k(uint32_t(shape.layers ? shape.topK : 0));
+    m.set_bos_token_id(-1);
+    m.add_eos_token_ids(0);
+    proto::Limits &l = *model.plan.mutable_limits();
+    l.set_max_batch_tokens(uint32_t(shape.maxBatchTokens));
+    l.set_max_seqs(uint32_t(shape.maxSeqs));
+    l.set_max_seq_len(uint32_t(shape.maxSeqLen));
+    l.set_max_logit_rows(uint32_t(shape.maxLogitRows));
+    l.set_page_size(uint32_t(shape.pageSize));
+    l.set_num_pages(uint32_t(shape.numPages));
+    model.plan.set_producer("test");
+    model.plan.set_target("host");
+    rank = model.plan.add_ranks();
+    for (int kind = 0; kind < 4; ++kind) {
+      proto::Slab *slab = rank->add_slabs();
+      slab->set_kind(proto::Slab::Kind(kind));
+      slab->set_alignment(64);
+    }
+    auto io = ioBufferBytes(l, m.vocab_size());
+    assert(io.isOk());
+    for (const auto &[name, bytes] : *io)
+      addIo(name, bytes);
+    if (shape.layers)
+      addIo(abi::kIoExpertCounts, uint64_t(4 * shape.experts * shape.layers));
+  }
+
+  TinyModel build() {
+    for (int tokens : shape.buckets) {
+      bucket = rank->add_buckets();
+      bucket->set_tokens(uint32_t(tokens));
+      arena.clear();
+      emitProgram();
+      bucket->set_live_bytes(bucket->arena_bytes());
+      auto &slab = *rank->mutable_slabs(proto::Slab::ARENA);
+      slab.set_bytes(std::max<uint64_t>(slab.bytes(), bucket->arena_bytes()));
+    }
+    rank->mutable_slabs(proto::Slab::WEIGHTS)->set_bytes(layout.dataBytes());
+    return std::move(model);
+  }
+
+private:
+  void addIo(const std::string &name, uint64_t bytes) {
+    proto::Slab &slab = *rank->mutable_slabs(proto::Slab::IO);
+    proto::IoBuffer *buffer = rank->add_io();
+    buffer->set_name(name);
+    buffer->set_offset(slab.bytes());
+    buffer->set_bytes(bytes);
+    slab.set_bytes(alignUp(slab.bytes() + bytes));
+  }
+
+  void emitProgram() {
+    const TinyShape &s = shape;
+    const std::string f32 = "f32";
+    launch("embed", abi::EmbeddingParams{.vocab = s.vocab, .hidden = s.hidden, .format = f32},
+           {"io:header", "io:token_ids", "w:embed", "a:x"});
+    for (int i = 0; i < s.layers; ++i)
+      emitLayer("layers." + std::to_string(i) + ".", i);
+    launch("gather", abi::GatherRowsParams{.width = s.hidden},
+           {"io:header", "io:logit_rows", "a:x", "a:rows"});
+    launch("head",
+           abi::LinearParams{
+               .n = s.vocab, .k = s.hidden, .format = f32, .rows = abi::RowSet::kLogitRows},
+           {"io:header", "a:rows", "w:head", "", "io:logits"});
+    launch("sample", abi::SampleParams{.vocab = s.vocab},
+           {"io:header", "io:logits", "io:sampling", "io:sampled_ids", "a:sample_scratch"});
+  }
+
+  void emitLayer(const std::string &p, int layer) {
+    const TinyShape &s = shape;
+    const std::string f32 = "f32", k = "kv:" + p + "k", v = "kv:" + p + "v";
+    launch(p + "norm", abi::NormParams{.width = s.hidden},
+           {"io:header", "a:x", "w:" + p + "norm", "", "a:n"});
+    launch(p + "qkv",
+           abi::QkvParams{.k = s.hidden,
+                          .qHeads = s.heads,
+                          .kvHeads = s.kvHeads,
+                          .headDim = s.headDim,
+                          .valueDim = s.headDim,
+                          .format = f32,
+                          .rope = {.dim = s.headDim}},
+           {"io:header", "io:positions", "io:token_seq", "io:kv_lengths", "io:page_table", "a:n",
+            "w:" + p + "qkv", "", "", "", "w:rope", "a:q", k, v, "a:qkv_scratch"});
+    launch(p + "attention",
+           abi::AttentionParams{.qHeads = s.heads,
+                                .kvHeads = s.kvHeads,
+                                .headDim = s.headDim,
+                                .valueDim = s.headDim,
+                                .scale = 0.25},
+           {"io:header", "io:positions", "io:token_seq", "io:seq_starts", "io:kv_lengths",
+            "io:page_table", "a:q", k, v, "", "a:att", "a:att_scratch"});
+    launch(p + "o", abi::LinearParams{.n = s.hidden, .k = s.heads * s.headDim, .format = f32},
+           {"io:header", "a:att", "w:" + p + "o", "", "a:delta"});
+    launch(p + "post", abi::ResidualNormParams{.width = s.hidden},
+           {"io:header", "a:x", "a:delta", "w:" + p + "post", "", "a:x", "a:n"});
+    launch(
+        p + "router",
+        abi::RouterParams{.hidden = s.hidden, .experts = s.experts, .topK = s.topK, .format = f32},
+        {"io:header", "a:n", "w:" + p + "router", "", "", "a:ids", "a:weights", "a:offsets",
+         "a:order", "a:inverse", "io:expert_counts+" + std::to_string(4 * s.experts * layer),
+         "a:router_scratch"});
+    launch(
+        p + "gate_up",
+        abi::ExpertsGateUpParams{.experts = s.experts,
+                                 .topK = s.topK,
+                                 .n = s.expertWidth,
+                                 .k = s.hidden,
+                                 .format = f32,
+                                 .act = {}},
+        {"io:header", "a:n", "a:offsets", "a:order", "a:weights", "w:" + p + "gate_up", "", "a:h"});
+    launch(
+        p + "down",
+        abi::ExpertsDownParams{
+            .experts = s.experts, .topK = s.topK, .n = s.hidden, .k = s.expertWidth, .format = f32},
+        {"io:header", "a:h", "a:offsets", "a:order", "a:inverse", "a:weights", "w:" + p + "down",
+         "", "a:moe", "a:down_scratch"});
+    launch(p + "add", abi::ResidualParams{.width = s.hidden}, {"io:header", "a:x", "a:moe", "a:x"});
+  }
+
+  void launch(const std::string &label, const abi::FamilyParams &params,
+              const std::vector<std::string> &args) {
+    auto found = kernels.find(label);
+    if (found == kernels.end()) {
+      found = kernels.emplace(label, uint32_t(model.plan.kernels_size())).first;
+      *model.plan.add_kernels() = makeKernel(label, params);
+    }
+    auto bytes = abi::familyArgBytes(params, bucketDims(model.plan.limits(), bucket->tokens()));
+    assert(bytes.isOk() && bytes->size() == args.size());
+    proto::Launch *out = bucket->add_commands()->mutable_launch();
+    out->set_kernel(found->second);
+    out->set_label(label);
+    for (size_t i = 0; i < args.size(); ++i)
+      place(args[i], (*bytes)[i], out->add_args());
+  }
+
+  void place(const std::string &arg, uint64_t bytes, proto::BufferRef *out) {
+    if (arg.empty())
+      return;
+    size_t colon = arg.find(':');
+    std::string slab = arg.substr(0, colon), name = arg.substr(colon + 1);
+    out->set_bytes(bytes);
+    if (slab == "io") {
+      size_t plus = name.find('+');
+      uint64_t extra = plus == std::string::npos ? 0 : std::stoull(name.substr(plus + 1));
+      name = name.substr(0, plus);
+      for (const proto::IoBuffer &buffer : rank->io())
+        if (buffer.name() == name)
+          out->set_offset(buffer.offset() + extra);
+      out->set_slab(1 + proto::Slab::IO);
+    } else if (slab == "w") {
+      out->set_offset(weightOffset(name, bytes));
+      out->set_slab(1 + proto::Slab::WEIGHTS);
+    } else if (slab == "kv") {
+      proto::Slab &kv = *rank->mutable_slabs(proto::Slab::KV);
+      auto [at, isNew] = cache.emplace(name, kv.bytes());
+      if (isNew)
+        kv.set_bytes(alignUp(kv.bytes() + bytes));
+      out->set_offset(at->second);
+      out->set_slab(1 + proto::Slab::KV);
+    } else {
+      auto [at, isNew] = arena.emplace(name, bucket->arena_bytes());
+      if (isNew)
+        bucket->set_arena_bytes(alignUp(bucket->arena_bytes() + bytes));
+      out->set_offset(at->second);
+      out->set_slab(1 + proto::Slab::ARENA);
+    }
+  }
+
+  uint64_t weightOffset(const std::string &name, uint64_t bytes) {
+    auto found = weights.find(name);
+    if (found != weights.end())
+      return found->second;
+    auto count = int64_t(bytes / sizeof(float));
+    auto offset = layout.declare(name, DataType::kF32, {count});
+    assert(offset.isOk());
+    model.declarations.push_back({name, DataType::kF32, {count}});
+    std::vector<float> values(static_cast<size_t>(count));
+    for (float &value : values) {
+      random = random * 6364136223846793005u + 1442695040888963407u;
+      value = (float(random >> 40) / float(1 << 24) - 0.5f) * 0.5f;
+    }
+    model.weights.push_back(std::move(values));
+    proto::Weight *record = rank->add_weights();
+    record->set_name(name);
+    record->set_layout("test");
+    record->set_offset(*offset);
+    record->set_bytes(bytes);
+    weights.emplace(name, *offset);
+    return *offset;
+  }
+
+  const TinyShape &shape;
+  TinyModel model;
+  proto::RankProgram *rank = nullptr;
+  proto::Bucket *bucket = nullptr;
+  SafetensorsWriter layout; ///< only to learn offsets
+  std::map<std::string, uint32_t> kernels;
+  std::map<std::string, uint64_t> weights, cache, arena;
+  uint64_t random = 1;
+};
+
+Status writeWeights(const TinyModel &model, ArtifactWriter &writer) {
+  SLUICE_ASSIGN_OR_RETURN(WeightsWriter * weights, writer.weightsFile(model.declarations));
+  for (size_t i = 0; i < model.weights.size(); ++i)
+    SLUICE_RETURN_IF_ERROR(weights->append(
+        model.declarations[i].name, {reinterpret_cast<const uint8_t *>(model.weights[i].data()),
+                                     model.weights[i].size() * sizeof(float)}));
+  return Status::ok();
+}
+
+} // namespace
+
+TinyModel makeTinyModel(const TinyShape &shape) { return PlanBuilder(shape).build(); }
+
+Status writeArtifact(const std::string &path, const TinyModel &model) {
+  SLUICE_ASSIGN_OR_RETURN(ArtifactWriter writer, ArtifactWriter::begin(path));
+  SLUICE_RETURN_IF_ERROR(writeWeights(model, writer));
+  SLUICE_RETURN_IF_ERROR(writer.addFile(kReportFile, "{\"model\": \"tiny\"}\n"));
+  SLUICE_RETURN_IF_ERROR(writer.addFile("tokenizer/tokenizer.json", "{}\n"));
+  writer.setPlan(model.plan);
+  return writer.commit();
+}
+
+} // namespace sluice::test

@@ -1,0 +1,47 @@
+//===- ArtifactBuilder.h - Tiny models as artifacts, for tests --------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// Tests of the loader and the engine need artifacts that are right, to damage or run them. This
+// builds the plan of a small MoE transformer by hand, without the compiler: sizes come from the
+// kernel families' own table, weights are a fixed pseudo-random sequence in float32, and the arena
+// is not packed.
+//
+//===------------------------------------------------------------------------===//
+#ifndef SLUICE_TEST_RUNTIME_ARTIFACT_ARTIFACTBUILDER_H
+#define SLUICE_TEST_RUNTIME_ARTIFACT_ARTIFACTBUILDER_H
+
+#include "runtime/artifact/ArtifactWriter.h"
+#include "runtime/artifact/plan.pb.h"
+#include "sluice/status.h"
+
+#include <string>
+#include <vector>
+
+namespace sluice::test {
+
+/// Dimensions are multiples of 16, so that packed weights have no padding rows.
+struct TinyShape {
+  int layers = 1; ///< 0: embedding, logits and sampling only
+  int vocab = 64, hidden = 32, heads = 2, kvHeads = 1, headDim = 16;
+  int experts = 4, topK = 2, expertWidth = 16;
+  int maxBatchTokens = 16, maxSeqs = 4, maxSeqLen = 48, maxLogitRows = 16;
+  int pageSize = 4, numPages = 24;
+  std::vector<int> buckets = {1, 4, 16};
+};
+
+/// A plan with the weights it names.
+struct TinyModel {
+  proto::Plan plan;
+  std::vector<WeightDeclaration> declarations;
+  std::vector<std::vector<float>> weights; ///< by declaration
+};
+
+TinyModel makeTinyModel(const TinyShape &shape = {});
+
+/// Writes the model as an artifact with a report and a tokenizer file.
+Status writeArtifact(const std::string &path, const TinyModel &model);
+
+} // namespace sluice::test
+
+#endif // SLUICE_TEST_RUNTIME_ARTIFACT_ARTIFACTBUILDER_H

@@ -1,0 +1,203 @@
+//===- PlanValidatorTest.cpp - Hostile plans are refused --------------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// A table of mutations of one valid plan, each with what its refusal must say: the place, the value
+// and the limit.
+//
+//===------------------------------------------------------------------------===//
+#include "runtime/artifact/PlanValidator.h"
+
+#include "runtime/artifact/PlanRecords.h"
+#include "runtime/artifact/StepAbi.h"
+#include "test/runtime/artifact/ArtifactBuilder.h"
+#include "test/runtime/base/TempDir.h"
+
+#include <functional>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace sluice {
+namespace {
+
+using testing::HasSubstr;
+
+struct Mutation {
+  const char *name;
+  std::function<void(proto::Plan &)> apply;
+  const char *message; ///< part of the error
+};
+
+proto::RankProgram &rank(proto::Plan &plan) { return *plan.mutable_ranks(0); }
+proto::Bucket &bucket(proto::Plan &plan, int index = 0) {
+  return *rank(plan).mutable_buckets(index);
+}
+/// The first launch of that label in bucket 0.
+proto::Launch &launch(proto::Plan &plan, const std::string &label) {
+  for (proto::Command &command : *bucket(plan).mutable_commands())
+    if (command.launch().label() == label)
+      return *command.mutable_launch();
+  ADD_FAILURE() << "no launch " << label;
+  return *bucket(plan).mutable_commands(0)->mutable_launch();
+}
+proto::BufferRef &arg(proto::Plan &plan, const std::string &label, int index) {
+  return *launch(plan, label).mutable_args(index);
+}
+proto::IoBuffer &io(proto::Plan &plan, const std::string &name) {
+  for (proto::IoBuffer &buffer : *rank(plan).mutable_io())
+    if (buffer.name() == name)
+      return buffer;
+  ADD_FAILURE() << "no io buffer " << name;
+  return *rank(plan).mutable_io(0);
+}
+proto::Param &param(proto::Plan &plan, const std::string &kernel, const std::string &name) {
+  for (proto::Kernel &k : *plan.mutable_kernels())
+    if (k.name() == kernel)
+      for (proto::Param &p : *k.mutable_params())
+        if (p.name() == name)
+          return p;
+  ADD_FAILURE() << "no parameter " << kernel << "." << name;
+  return *plan.mutable_kernels(0)->mutable_params(0);
+}
+proto::Limits &limits(proto::Plan &plan) { return *plan.mutable_limits(); }
+
+constexpr uint64_t kHuge = UINT64_MAX - 63;
+
+// clang-format off
+const Mutation kMutations[] = {
+    // Model and limits.
+    {"NoModel", [](auto &p) { p.clear_model(); }, "plan.pb: model: vocab_size is 0, outside [1, "},
+    {"EosOutOfRange", [](auto &p) { p.mutable_model()->add_eos_token_ids(64); }, "eos_token_ids has 64, outside [0, 63]"},
+    {"BosOutOfRange", [](auto &p) { p.mutable_model()->set_bos_token_id(-2); }, "bos_token_id is -2, outside [-1, 63]"},
+    {"TopKAboveExperts", [](auto &p) { p.mutable_model()->set_top_k(5); }, "top_k is 5, outside [0, 4]"},
+    {"NoLimits", [](auto &p) { p.clear_limits(); }, "limits: max_batch_tokens is 0, outside [1, 1048576]"},
+    {"MoreSeqsThanTokens", [](auto &p) { limits(p).set_max_seqs(17); }, "max_seqs is 17, outside [1, 16]"},
+    {"MoreRowsThanTokens", [](auto &p) { limits(p).set_max_logit_rows(17); }, "max_logit_rows is 17, outside [1, 16]"},
+    {"NoPageSize", [](auto &p) { limits(p).set_page_size(0); }, "page_size is 0, outside [1, 65536]"},
+    {"TooFewPages", [](auto &p) { limits(p).set_num_pages(11); }, "num_pages is 11, outside [12, 2147483647]"},
+    {"LongSequences", [](auto &p) { limits(p).set_max_seq_len(UINT32_MAX); }, "max_seq_len is 4294967295, outside [1, 1073741824]"},
+    // Kernels.
+    {"UnknownFamily", [](auto &p) { p.mutable_kernels(1)->set_family("evil"); }, "kernel 1 \"layers.0.norm\": "},
+    {"MissingParam", [](auto &p) { p.mutable_kernels(0)->mutable_params()->RemoveLast(); }, "parameter \"multiplier\" is missing"},
+    {"ParamWithoutValue", [](auto &p) { param(p, "embed", "vocab").clear_value(); }, "parameter \"vocab\" has no value"},
+    {"HugeParam", [](auto &p) { param(p, "head", "k").set_i(INT64_MAX); }, "\"k\" is 9223372036854775807, outside"},
+    {"NegativeParam", [](auto &p) { param(p, "embed", "hidden").set_i(-32); }, "\"hidden\" is -32, outside"},
+    {"SmallTable", [](auto &p) { param(p, "embed", "vocab").set_i(63); }, "its table has 63 rows, fewer than the vocabulary of 64"},
+    {"OtherSampleVocabulary", [](auto &p) { param(p, "sample", "vocab").set_i(63); }, "it samples from 63 tokens, but the vocabulary has 64"},
+    // Ranks, weights file.
+    {"NoRanks", [](auto &p) { p.clear_ranks(); }, "the number of ranks is 0, outside [1, 4096]"},
+    {"WrongRankNumber", [](auto &p) { rank(p).set_rank(7); }, "rank 0 is numbered 7"},
+    {"NoWeightsFile", [](auto &p) { p.clear_weights_files(); }, "has 0 weights files for 1 ranks"},
+    {"WrongFileSize", [](auto &p) { p.mutable_weights_files(0)->set_bytes(10); }, "but the plan says 10"},
+    {"WrongDataStart", [](auto &p) { p.mutable_weights_files(0)->set_data_start(0); }, "its data section begins at 4096, but the plan says 0"},
+    {"NoChunkSize", [](auto &p) { p.mutable_weights_files(0)->set_chunk_bytes(0); }, "chunk_bytes is 0"},
+    {"TooManyChunks", [](auto &p) { p.mutable_weights_files(0)->set_chunk_bytes(1); }, "but the plan has 1 hashes"},
+    {"ShortChunkHash", [](auto &p) { p.mutable_weights_files(0)->set_chunk_sha256(0, "x"); }, "a chunk's sha256 has 1 bytes, not 32"},
+    {"ShortFileHash", [](auto &p) { p.mutable_weights_files(0)->clear_sha256(); }, "its sha256 has 0 bytes, not 32"},
+    // Slabs.
+    {"UnknownSlabKind", [](auto &p) { rank(p).mutable_slabs(1)->set_kind(proto::Slab::Kind(9)); }, "slab 1 is of a kind this runtime does not know"},
+    {"TwoIoSlabs", [](auto &p) { rank(p).mutable_slabs(1)->set_kind(proto::Slab::IO); }, "slab 3 (io): a rank has one slab of each kind"},
+    {"HugeSlab", [](auto &p) { rank(p).mutable_slabs(1)->set_bytes(kHuge); }, "slab 1 (kv): bytes is 18446744073709551552, outside"},
+    {"BadAlignment", [](auto &p) { rank(p).mutable_slabs(2)->set_alignment(96); }, "slab 2 (arena): alignment 96 is not a power of two in [64, 2097152]"},
+    {"SmallAlignment", [](auto &p) { rank(p).mutable_slabs(2)->set_alignment(32); }, "alignment 32 is not a power of two"},
+    {"ZeroAlignment", [](auto &p) { rank(p).mutable_slabs(2)->set_alignment(0); }, "alignment 0 is not a power of two"},
+    {"WeightsBeyondFile", [](auto &p) { rank(p).mutable_slabs(0)->set_bytes(1 << 30); }, "slab 0 (weights): 1073741824 bytes exceed the "},
+    {"WeightsAlignment", [](auto &p) { rank(p).mutable_slabs(0)->set_alignment(1 << 20); }, "is not aligned to 1048576 bytes"},
+    {"NoSlabs", [](auto &p) { rank(p).clear_slabs(); }, "rank 0: has no io slab"},
+    // Weights.
+    {"DuplicateWeight", [](auto &p) { *rank(p).add_weights() = rank(p).weights(0); }, "weight \"embed\" appears twice"},
+    {"UnknownWeight", [](auto &p) { rank(p).mutable_weights(0)->set_name("none\n"); }, "weight \"none\\x0a\" is not in \"weights/rank-0.safetensors\""},
+    {"WrongWeightOffset", [](auto &p) { rank(p).mutable_weights(0)->set_offset(64); }, "weight \"embed\": offset 64, size 8192 differ from offset 0, size 8192"},
+    {"WeightBeyondSlab", [](auto &p) { rank(p).mutable_slabs(0)->set_bytes(100); }, "exceed the weights slab's 100 bytes"},
+    // IO.
+    {"MissingIo", [](auto &p) { io(p, "page_table").set_name("other"); }, "io buffer \"page_table\" is missing"},
+    {"IoSize", [](auto &p) { io(p, "token_ids").set_bytes(60); }, "io buffer \"token_ids\" has 60 bytes; the plan's limits ask for 64"},
+    {"IoOutside", [](auto &p) { io(p, "logits").set_offset(kHuge); }, "io buffer \"logits\": offset 18446744073709551552, size 4096 exceed the io slab's"},
+    {"IoUnaligned", [](auto &p) { io(p, "header").set_offset(32); }, "io buffer \"header\": offset 32 is not a multiple of 64"},
+    {"IoOverlap", [](auto &p) { io(p, "positions").set_offset(io(p, "token_ids").offset()); }, "io buffer \"positions\" overlaps io buffer \"token_ids\""},
+    {"IoDuplicate", [](auto &p) { auto b = io(p, "header"); b.set_offset(rank(p).slabs(3).bytes()); b.set_bytes(0); *rank(p).add_io() = b; }, "io buffer \"header\" appears twice"},
+    {"ExpertCounts", [](auto &p) { io(p, "expert_counts").set_bytes(12); }, "io buffer \"expert_counts\" has 12 bytes, not a multiple of 4 for each of 4 experts"},
+    // Buckets.
+    {"NoBuckets", [](auto &p) { rank(p).clear_buckets(); }, "the number of buckets is 0, outside [1, 1024]"},
+    {"BucketOrder", [](auto &p) { rank(p).mutable_buckets()->SwapElements(0, 1); }, "bucket 1 follows bucket 4; token counts must ascend from 1"},
+    {"EmptyBucket", [](auto &p) { bucket(p).set_tokens(0); }, "bucket 0 follows bucket 0"},
+    {"LargeBucket", [](auto &p) { bucket(p, 2).set_tokens(17); }, "bucket 17 exceeds max_batch_tokens 16"},
+    {"NoLargestBucket", [](auto &p) { rank(p).mutable_buckets()->RemoveLast(); }, "the largest bucket has 4 tokens, but max_batch_tokens is 16"},
+    {"ArenaTooSmall", [](auto &p) { rank(p).mutable_slabs(2)->set_bytes(64); }, "exceed the arena slab's 64 bytes"},
+    {"LiveAboveArena", [](auto &p) { bucket(p).set_live_bytes(1 << 20); }, "live_bytes 1048576 exceed its arena_bytes"},
+    // Launches.
+    {"NoOperation", [](auto &p) { bucket(p).mutable_commands(0)->clear_op(); }, "bucket 1: command 0 is of a kind this runtime does not know"},
+    {"KernelIndex", [](auto &p) { launch(p, "embed").set_kernel(1000); }, "command 0 (\"embed\"): kernel index 1000 exceeds the plan's 13 kernels"},
+    {"Stream", [](auto &p) { launch(p, "embed").set_stream(64); }, "stream is 64, outside [0, 63]"},
+    {"FewArguments", [](auto &p) { launch(p, "embed").mutable_args()->RemoveLast(); }, "has 3 arguments, but embedding takes 4"},
+    {"AbsentArgument", [](auto &p) { arg(p, "embed", 2).Clear(); }, "argument 2 \"table\" of embedding: is absent, but the kernel needs 8192 bytes"},
+    {"AbsentWithSize", [](auto &p) { arg(p, "head", 3).set_bytes(4); }, "argument 3 \"bias\" of linear: is absent, but has an offset or a size"},
+    {"UnwantedArgument", [](auto &p) { arg(p, "head", 3) = arg(p, "head", 1); }, "argument 3 \"bias\" of linear: is present, but the kernel's parameters say"},
+    {"SlabIndex", [](auto &p) { arg(p, "embed", 2).set_slab(5); }, "slab 5 exceeds the rank's 4 slabs"},
+    {"ShortArgument", [](auto &p) { arg(p, "embed", 2).set_bytes(8191); }, "has 8191 bytes, but the kernel needs 8192"},
+    {"OffsetOverflow", [](auto &p) { arg(p, "embed", 3).set_offset(kHuge); }, "bytes at offset 18446744073709551552, size 128, exceed the "},
+    {"SizeOverflow", [](auto &p) { arg(p, "embed", 3).set_bytes(UINT64_MAX); }, "size 18446744073709551615, exceed the "},
+    {"BeyondBucketArena", [](auto &p) { bucket(p).set_arena_bytes(64); bucket(p).set_live_bytes(0); }, "exceed the 64 bytes of the bucket's arena"},
+    {"Unaligned", [](auto &p) { arg(p, "head", 1).set_offset(arg(p, "head", 1).offset() + 4); }, "is not a multiple of 64"},
+    {"UnalignedCounts", [](auto &p) { auto &a = arg(p, "layers.0.router", 10); a.set_offset(a.offset() + 2); io(p, "expert_counts").set_bytes(32); rank(p).mutable_slabs(3)->set_bytes(rank(p).slabs(3).bytes() + 64); }, "is not a multiple of 4"},
+    {"WritesWeights", [](auto &p) { arg(p, "embed", 3) = arg(p, "embed", 2); }, "argument 3 \"out\" of embedding: is written, but lies in the weights slab, which is read only"},
+    {"WritesHeader", [](auto &p) { auto &a = arg(p, "head", 4); a.set_offset(0); }, "is written, but lies in a part of the io slab that kernels only read"},
+    {"AcrossWeights", [](auto &p) { arg(p, "head", 2).set_offset(4096); }, "of the weights slab are not part of one weight"},
+    {"FalseHeader", [](auto &p) { arg(p, "embed", 0).set_offset(io(p, "token_ids").offset()); }, "argument 0 \"header\" of embedding: must be the IO buffer \"header\", which the host program fills"},
+    {"FalseTokenIds", [](auto &p) { auto bytes = arg(p, "embed", 1).bytes(); arg(p, "embed", 1) = arg(p, "layers.0.attention", 6); arg(p, "embed", 1).set_bytes(bytes); }, "argument 1 \"token_ids\" of embedding: must be the IO buffer \"token_ids\""},
+    {"FalsePageTable", [](auto &p) { auto &a = arg(p, "layers.0.attention", 5); a.set_offset(io(p, "logits").offset()); }, "argument 5 \"page_table\" of attention: must be the IO buffer \"page_table\""},
+    {"FalseOrder", [](auto &p) { arg(p, "layers.0.gate_up", 3) = arg(p, "layers.0.router", 5); }, "argument 3 \"order\" of experts_gate_up: is not the result \"order\" of an earlier router with 4 experts and top_k 2"},
+    {"SwappedOrder", [](auto &p) { std::swap(arg(p, "layers.0.down", 3), arg(p, "layers.0.down", 4)); }, "is not the result \"order\" of an earlier router"},
+    {"OtherTopK", [](auto &p) { param(p, "layers.0.gate_up", "top_k").set_i(1); }, "of an earlier router with 4 experts and top_k 1"},
+    {"OverwrittenOrder", [](auto &p) { arg(p, "layers.0.gate_up", 7).set_offset(arg(p, "layers.0.router", 8).offset() / 64 * 64); }, "is written and overlaps argument 3 \"order\""},
+    {"OrderOverwrittenBetween", [](auto &p) { auto &a = arg(p, "layers.0.gate_up", 7); a.set_offset(arg(p, "layers.0.router", 9).offset()); }, "is not the result \"inverse\" of an earlier router"},
+    {"RouterResultsOverlap", [](auto &p) { arg(p, "layers.0.router", 7).set_offset(arg(p, "layers.0.router", 8).offset()); }, "\"offsets\" is written and overlaps argument 8 \"order\""},
+    {"NormInPlace", [](auto &p) { arg(p, "layers.0.norm", 4) = arg(p, "layers.0.norm", 1); }, "argument 4 \"out\" is written and overlaps argument 1 \"x\""},
+    {"NoLogits", [](auto &p) { arg(p, "head", 4) = arg(p, "layers.0.post", 2); arg(p, "head", 4).set_offset(0); arg(p, "head", 4).set_bytes(256); arg(p, "head", 1).set_offset(1024); }, "no command writes the buffer \"logits\""},
+};
+// clang-format on
+
+TEST(PlanValidator, RefusesHostilePlans) {
+  test::TempDir dir;
+  ASSERT_TRUE(test::writeArtifact(dir.file("tiny"), test::makeTinyModel()).isOk());
+  auto valid = parsePlan(MappedFile::open(dir.file("tiny/plan.pb"))->bytes());
+  auto weights = SafetensorsFile::open(dir.file("tiny/weights/rank-0.safetensors"));
+  ASSERT_TRUE(valid.isOk() && weights.isOk());
+  const WeightsFacts facts{weights->fileSize(), &weights->header()};
+  ASSERT_TRUE(validatePlan(*valid, {&facts, 1}).isOk());
+  // One test, not one per row: each would write the artifact again.
+  for (const Mutation &mutation : kMutations) {
+    SCOPED_TRACE(mutation.name);
+    proto::Plan plan = *valid;
+    mutation.apply(plan);
+    Status status = validatePlan(plan, {&facts, 1}).status();
+    EXPECT_THAT(status.code(), testing::AnyOf(StatusCode::kDataCorrupt, StatusCode::kUnsupported));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(mutation.message));
+  }
+}
+
+TEST(PlanRecords, SmallBucketsHaveFewSequences) {
+  proto::Limits limits;
+  limits.set_max_seqs(8);
+  limits.set_max_logit_rows(32);
+  limits.set_max_seq_len(17);
+  limits.set_page_size(4);
+  limits.set_num_pages(9);
+  abi::StepDims small = bucketDims(limits, 4), large = bucketDims(limits, 64);
+  EXPECT_EQ(small.seqs, 4);
+  EXPECT_EQ(small.logitRows, 4);
+  EXPECT_EQ(large.seqs, 8);
+  EXPECT_EQ(large.logitRows, 32);
+  EXPECT_EQ(large.pagesPerSeq, 5);
+}
+
+TEST(PlanRecords, IoSizesDoNotOverflow) {
+  proto::Limits limits;
+  limits.set_max_seqs(UINT32_MAX);
+  limits.set_max_seq_len(UINT32_MAX);
+  limits.set_page_size(1);
+  EXPECT_EQ(ioBufferBytes(limits, 1).status().code(), StatusCode::kResourceExhausted);
+}
+
+} // namespace
+} // namespace sluice

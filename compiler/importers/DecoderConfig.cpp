@@ -1,0 +1,101 @@
+//===- DecoderConfig.cpp - Settings that most decoders share ----------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// Defaults are only given to settings whose absence means the same in every family. Hugging Face's
+// configuration classes default everything, differently per family, but write what matters: a
+// missing size is a damaged configuration, not a request for a default.
+//
+//===----------------------------------------------------------------------===//
+#include "compiler/importers/DecoderConfig.h"
+
+#include "llvm/ADT/StringSwitch.h"
+
+using namespace mlir;
+
+namespace sluice {
+
+DecoderConfig readDecoderConfig(ConfigReader &config) {
+  DecoderConfig result;
+  result.vocabSize = config.getSize("vocab_size");
+  result.hiddenSize = config.getSize("hidden_size");
+  result.numLayers = config.getSize("num_hidden_layers");
+  result.maxPosition = config.getSize("max_position_embeddings");
+  result.numHeads = config.getSize("num_attention_heads");
+  result.numKvHeads = config.getSize("num_key_value_heads");
+  if (config.has("head_dim") || result.hiddenSize % result.numHeads == 0)
+    result.headDim = config.getSizeOr("head_dim", result.hiddenSize / result.numHeads);
+  else if (!config.failed())
+    config.error("num_attention_heads",
+                 std::to_string(result.numHeads) + " does not divide hidden_size " +
+                     std::to_string(result.hiddenSize) + "; give head_dim");
+  if (!config.failed() && result.numHeads % result.numKvHeads != 0)
+    config.error("num_key_value_heads", std::to_string(result.numKvHeads) +
+                                            " does not divide num_attention_heads " +
+                                            std::to_string(result.numHeads));
+  size_t before = config.problems().size();
+  result.normEps = config.getDouble("rms_norm_eps");
+  if (config.problems().size() == before && !(result.normEps > 0))
+    config.error("rms_norm_eps", "expected a positive number");
+  result.tiedEmbeddings = config.getBoolOr("tie_word_embeddings", false);
+  return result;
+}
+
+moe::ActivationAttr readActivation(ConfigReader &config, MLIRContext &context) {
+  size_t before = config.problems().size();
+  std::string name = config.getString("hidden_act");
+  if (config.problems().size() != before)
+    return {};
+  auto kind = llvm::StringSwitch<std::optional<moe::ActivationKind>>(name)
+                  .Cases({"silu", "swish"}, moe::ActivationKind::Silu)
+                  .Case("gelu", moe::ActivationKind::Gelu)
+                  .Cases({"gelu_new", "gelu_pytorch_tanh"}, moe::ActivationKind::GeluTanh)
+                  .Case("relu", moe::ActivationKind::Relu)
+                  .Default(std::nullopt);
+  if (!kind) {
+    config.error("hidden_act", "activation \"" + name +
+                                   "\" is not supported; supported are silu, gelu, "
+                                   "gelu_pytorch_tanh and relu");
+    return {};
+  }
+  return moe::ActivationAttr::get(&context, *kind, /*alpha=*/1.0, /*limit=*/0.0);
+}
+
+/// Ids under `key` of `reader`: a number or a list of numbers.
+static std::vector<int64_t> readIds(ConfigReader &reader, std::string_view key,
+                                    int64_t vocabSize) {
+  std::vector<int64_t> ids;
+  const json::Value *value = reader.value().find(key);
+  if (value && value->isArray())
+    ids = reader.getInts(key);
+  else
+    ids = {reader.getInt(key)};
+  for (int64_t id : ids)
+    if (!reader.failed() && (id < 0 || id >= vocabSize)) {
+      reader.error(key, std::to_string(id) + " is outside the vocabulary of " +
+                            std::to_string(vocabSize) + " tokens");
+      break;
+    }
+  return ids;
+}
+
+SpecialTokens readSpecialTokens(ConfigReader &config, const Checkpoint &checkpoint,
+                                int64_t vocabSize) {
+  SpecialTokens tokens;
+  ConfigReader generation(checkpoint.generationConfig(), "generation_config.json");
+  auto read = [&](std::string_view key) -> std::vector<int64_t> {
+    config.ignore(key);
+    if (generation.has(key))
+      return readIds(generation, key, vocabSize);
+    if (config.has(key))
+      return readIds(config, key, vocabSize);
+    return {};
+  };
+  tokens.eos = read("eos_token_id");
+  if (std::vector<int64_t> bos = read("bos_token_id"); !bos.empty())
+    tokens.bos = bos.front();
+  config.adopt(generation);
+  return tokens;
+}
+
+} // namespace sluice

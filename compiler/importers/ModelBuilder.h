@@ -1,0 +1,149 @@
+//===- ModelBuilder.h - Building blocks of imported models --------*- C++ -*-===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// What a family's importer is written with. A block adds one or two operations and returns their
+// value; which blocks follow each other, and where their weights are called what, is the family's
+// file and nothing else. Weights are checked against the checkpoint's headers as they are asked for:
+// existence, shape, type; and what nobody asks for is reported at the end.
+//
+//===----------------------------------------------------------------------===//
+#ifndef SLUICE_COMPILER_IMPORTERS_MODELBUILDER_H
+#define SLUICE_COMPILER_IMPORTERS_MODELBUILDER_H
+
+#include "compiler/importers/DecoderConfig.h"
+#include "compiler/importers/ModelImporter.h"
+#include "compiler/importers/checkpoint/Checkpoint.h"
+#include "compiler/importers/checkpoint/ConfigReader.h"
+#include "dialects/Moe/Moe.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/SymbolTable.h"
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace sluice {
+
+/// What the module says about the model as a whole (moe.model).
+struct ModelInfo {
+  int64_t vocabSize = 0, hiddenSize = 0, numLayers = 0, numExperts = 0, topK = 0;
+  int64_t maxPosition = 0;
+  SpecialTokens tokens;
+};
+
+/// One layer's attention against its cache.
+struct AttentionSpec {
+  int64_t heads = 0, kvHeads = 0, headDim = 0, valueDim = 0;
+  double scale = 0;
+  int64_t window = 0; ///< latest positions a query sees; 0 = all
+};
+
+/// Builds one model module. Use: read config(), begin(), blocks layer by layer, finish(). Errors are
+/// emitted as diagnostics when they are found; building continues with what should have been there,
+/// so that one run reports several, and finish() fails. Not thread-safe.
+class ModelBuilder {
+public:
+  ModelBuilder(const Checkpoint &checkpoint, const ImportOptions &options,
+               const ModelFamily &family, mlir::MLIRContext &context);
+
+  mlir::MLIRContext &context() { return *module->getContext(); }
+  const Checkpoint &checkpoint() const { return source; }
+  /// The root of config.json.
+  ConfigReader &config() { return reader; }
+
+  /// Ends the reading of the configuration: reports its problems, among them every key that nobody
+  /// read, and fails when there is any. Otherwise opens @step; the blocks append to it.
+  mlir::LogicalResult begin(ModelInfo info);
+  /// The step's token ids, tensor<?xi32>.
+  mlir::Value tokenIds() { return step.getArgument(0); }
+
+  /// From here on, symbols are named layers.<layer>.<symbol> and keys begin with `keyPrefix`.
+  void enterLayer(int64_t layer, llvm::StringRef keyPrefix);
+  /// Back to names without prefix.
+  void leaveLayers();
+
+  //===--- Weights ------------------------------------------------------------------------------===//
+
+  /// Expression of the checkpoint tensor `key`, which must have `shape` and a type we can store.
+  mlir::TypedAttr tensor(llvm::StringRef key, llvm::ArrayRef<int64_t> shape);
+  /// Expression of `count` tensors of equal shape and type, stacked; `{}` in `pattern` is the index.
+  mlir::TypedAttr stackedTensors(llvm::StringRef pattern, int64_t count,
+                                 llvm::ArrayRef<int64_t> shape);
+  /// Names an expression.
+  mlir::FlatSymbolRefAttr define(llvm::StringRef symbol, mlir::TypedAttr value);
+  /// define(symbol, tensor(key, shape)).
+  mlir::FlatSymbolRefAttr weight(llvm::StringRef symbol, llvm::StringRef key,
+                                 llvm::ArrayRef<int64_t> shape);
+  /// Tensors that a checkpoint of this family may hold although the model does not use them. The
+  /// pattern is a full key in which `*` stands for any characters.
+  void ignoreTensors(llvm::StringRef pattern) { ignoredPatterns.push_back(pattern.str()); }
+
+  //===--- Blocks: activations are tensor<?xWxf32> -----------------------------------------------===//
+
+  mlir::Value embedding(mlir::FlatSymbolRefAttr table);
+  /// Root-mean-square norm of every row, or of `groups` equal parts of every row.
+  mlir::Value rmsNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, double eps,
+                      int64_t groups = 1);
+  /// x · W^T (+ bias); the width of the result is the weight's first dimension.
+  mlir::Value linear(mlir::Value x, mlir::FlatSymbolRefAttr weight,
+                     mlir::FlatSymbolRefAttr bias = {});
+  mlir::Value rope(mlir::Value x, int64_t heads, moe::RopeAttr rope);
+  /// Declares the layer's cache as `kv`, appends keys and values to it and attends.
+  mlir::Value attention(mlir::Value query, mlir::Value key, mlir::Value value,
+                        const AttentionSpec &spec);
+  mlir::Value residual(mlir::Value residual, mlir::Value delta);
+  /// Expert ids and weights from router logits.
+  std::pair<mlir::Value, mlir::Value> route(mlir::Value logits, moe::RoutingAttr routing);
+  /// Routed gated feed-forward part: gate and up [E, I, H], down [E, H, I].
+  mlir::Value experts(mlir::Value x, std::pair<mlir::Value, mlir::Value> routed,
+                      mlir::FlatSymbolRefAttr gate, mlir::FlatSymbolRefAttr up,
+                      mlir::FlatSymbolRefAttr down, moe::ActivationAttr activation);
+
+  /// Ends @step: wanted rows of `hidden`, final norm, logits of `head`, sampling; then the module's
+  /// attributes. Reports tensors that nobody asked for. Fails if anything was reported.
+  mlir::LogicalResult finish(mlir::Value hidden, mlir::FlatSymbolRefAttr normWeight, double eps,
+                             mlir::FlatSymbolRefAttr head);
+
+  mlir::OwningOpRef<mlir::ModuleOp> take() { return std::move(module); }
+
+private:
+  mlir::Location locate(llvm::StringRef part);
+  mlir::Location locateKey(llvm::StringRef key);
+  mlir::Location locateFile(llvm::StringRef file);
+  mlir::RankedTensorType rows(int64_t width);
+  mlir::RankedTensorType weightType(mlir::FlatSymbolRefAttr weight);
+  mlir::Value batch() { return step.getArgument(1); }
+  /// The tensor, checked; nothing (after a diagnostic) when it is not as expected.
+  std::optional<CheckpointTensor> request(llvm::StringRef key, llvm::ArrayRef<int64_t> shape);
+  mlir::Type elementType(DataType type);
+  mlir::Type syntheticType();
+  void reportTensor(llvm::StringRef file, const std::string &message, llvm::StringRef note);
+  void reportConfig();
+  void reportUnused();
+  mlir::LogicalResult setLimits();
+  void setModelInfo();
+
+  const Checkpoint &source;
+  const ImportOptions &options;
+  const ModelFamily &family;
+  ConfigReader reader;
+  ModelInfo info;
+
+  mlir::OwningOpRef<mlir::ModuleOp> module;
+  mlir::func::FuncOp step;
+  mlir::OpBuilder builder;      ///< at the end of @step
+  mlir::OpBuilder declarations; ///< before @step
+  mlir::SymbolTable symbols;
+  std::string symbolPrefix, keyPrefix;
+  std::vector<bool> used; ///< by position in Checkpoint::tensors()
+  std::vector<std::string> ignoredPatterns;
+  int64_t numErrors = 0;
+};
+
+} // namespace sluice
+
+#endif // SLUICE_COMPILER_IMPORTERS_MODELBUILDER_H

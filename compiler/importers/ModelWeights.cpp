@@ -1,0 +1,199 @@
+//===- ModelWeights.cpp - Weights of imported models ------------------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// Names become references to checkpoint tensors here, and every reference is checked: a tensor that
+// is missing, has another shape or is stored in a type that we cannot keep is an error now, not when
+// half of the artifact is written. The converse is checked at the end: a tensor that no block asked
+// for would silently be left out of the computation.
+//
+//===----------------------------------------------------------------------===//
+#include "compiler/importers/ModelBuilder.h"
+
+#include "mlir/IR/Diagnostics.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSwitch.h"
+
+using namespace mlir;
+
+namespace sluice {
+
+/// Diagnostics about tensors before the rest is only counted.
+static constexpr int64_t kMaxTensorErrors = 8;
+static constexpr size_t kMaxUnusedNamed = 5;
+
+static std::string shapeText(ArrayRef<int64_t> shape) {
+  std::string text = "[";
+  for (auto [i, extent] : llvm::enumerate(shape))
+    text += (i ? ", " : "") + std::to_string(extent);
+  return text + "]";
+}
+
+Location ModelBuilder::locateFile(StringRef file) {
+  std::string path = source.folder() + (file.empty() ? "" : "/" + file.str());
+  return FileLineColLoc::get(&context(), path, 1, 1);
+}
+
+void ModelBuilder::reportTensor(StringRef file, const std::string &message, StringRef note) {
+  if (numErrors++ < kMaxTensorErrors)
+    emitError(locateFile(file), message).attachNote() << note;
+  else if (numErrors == kMaxTensorErrors + 1)
+    emitError(locateFile(""), "more tensors are wrong; only the first ones are reported");
+}
+
+Type ModelBuilder::elementType(DataType type) {
+  switch (type) {
+  case DataType::kF32:
+    return builder.getF32Type();
+  case DataType::kBF16:
+    return builder.getBF16Type();
+  case DataType::kF16:
+    return builder.getF16Type();
+  default:
+    return {};
+  }
+}
+
+Type ModelBuilder::syntheticType() {
+  auto nameOf = [&](StringRef key) -> StringRef {
+    const json::Value *value = source.config().find({key.data(), key.size()});
+    return value && value->stringIf() ? StringRef(*value->stringIf()) : "";
+  };
+  StringRef name = nameOf("dtype").empty() ? nameOf("torch_dtype") : nameOf("dtype");
+  return llvm::StringSwitch<Type>(name)
+      .Case("float32", builder.getF32Type())
+      .Case("float16", builder.getF16Type())
+      .Default(builder.getBF16Type());
+}
+
+std::optional<CheckpointTensor> ModelBuilder::request(StringRef key, ArrayRef<int64_t> shape) {
+  std::string name = "tensor \"" + key.str() + "\"";
+  std::optional<size_t> position = source.indexOf({key.data(), key.size()});
+  if (!position) {
+    bool single = source.files().size() == 1;
+    reportTensor(single ? source.files().front() : "",
+                 name + " is missing from " +
+                     (single ? source.files().front() : "the checkpoint's shards") +
+                     "; expected shape " + shapeText(shape),
+                 "the checkpoint is incomplete, or config.json describes another model");
+    return std::nullopt;
+  }
+  used[*position] = true;
+  const CheckpointTensor &found = source.tensors()[*position];
+  const std::string &file = source.files()[found.file];
+  if (ArrayRef<int64_t>(found.info->shape) != shape) {
+    reportTensor(file,
+                 name + " in " + file + " has shape " + shapeText(found.info->shape) +
+                     ", expected " + shapeText(shape),
+                 "expected shapes follow from the sizes in config.json");
+    return std::nullopt;
+  }
+  if (!elementType(found.info->dtype)) {
+    reportTensor(file,
+                 name + " in " + file + " has type " + dataTypeName(found.info->dtype) +
+                     ", which the " + family.name.str() +
+                     " importer does not read; expected F32, BF16 or F16",
+                 "use a checkpoint that is not quantized");
+    return std::nullopt;
+  }
+  return found;
+}
+
+TypedAttr ModelBuilder::tensor(StringRef key, ArrayRef<int64_t> shape) {
+  std::string fullKey = keyPrefix + key.str();
+  StringRef file;
+  Type element = syntheticType();
+  if (!source.isSynthetic())
+    if (std::optional<CheckpointTensor> found = request(fullKey, shape)) {
+      file = source.files()[found->file];
+      element = elementType(found->info->dtype);
+    }
+  return moe::SourceAttr::get(&context(), builder.getStringAttr(fullKey),
+                              builder.getStringAttr(file), RankedTensorType::get(shape, element));
+}
+
+TypedAttr ModelBuilder::stackedTensors(StringRef pattern, int64_t count, ArrayRef<int64_t> shape) {
+  std::string fullPattern = keyPrefix + pattern.str();
+  auto [before, after] = StringRef(fullPattern).split("{}");
+  Type element = syntheticType();
+  SmallVector<Attribute> files;
+  std::optional<CheckpointTensor> first;
+  for (int64_t i = 0; i < count && !source.isSynthetic(); ++i) {
+    std::string key = (before + Twine(i) + after).str();
+    std::optional<CheckpointTensor> found = request(key, shape);
+    if (!found)
+      continue;
+    if (!first) {
+      first = found;
+      element = elementType(found->info->dtype);
+    } else if (found->info->dtype != first->info->dtype) {
+      const std::string &file = source.files()[found->file];
+      reportTensor(file,
+                   "tensor \"" + key + "\" in " + file + " has type " +
+                       dataTypeName(found->info->dtype) + ", but \"" + first->info->name +
+                       "\" has type " + dataTypeName(first->info->dtype),
+                   "the experts of a layer are stored in one type");
+    }
+    Attribute file = builder.getStringAttr(source.files()[found->file]);
+    if (!llvm::is_contained(files, file))
+      files.push_back(file);
+  }
+  if (files.empty())
+    files.push_back(builder.getStringAttr(""));
+  SmallVector<int64_t> stacked = {count};
+  stacked.append(shape.begin(), shape.end());
+  return moe::StackAttr::get(&context(), builder.getStringAttr(fullPattern), count,
+                             builder.getArrayAttr(files), RankedTensorType::get(stacked, element));
+}
+
+FlatSymbolRefAttr ModelBuilder::define(StringRef symbol, TypedAttr value) {
+  Location loc = locate(symbol);
+  auto op = moe::WeightOp::create(declarations, loc, symbolPrefix + symbol.str(),
+                                  moe::getWeightType(value), value,
+                                  /*quantization=*/DictionaryAttr());
+  return FlatSymbolRefAttr::get(symbols.insert(op));
+}
+
+FlatSymbolRefAttr ModelBuilder::weight(StringRef symbol, StringRef key, ArrayRef<int64_t> shape) {
+  return define(symbol, tensor(key, shape));
+}
+
+/// Whether `key` is `pattern`, in which '*' stands for any characters.
+static bool matches(StringRef pattern, StringRef key) {
+  auto [head, tail] = pattern.split('*');
+  if (head.size() == pattern.size())
+    return pattern == key;
+  if (!key.consume_front(head))
+    return false;
+  for (size_t skip = 0; skip <= key.size(); ++skip)
+    if (matches(tail, key.drop_front(skip)))
+      return true;
+  return false;
+}
+
+void ModelBuilder::reportUnused() {
+  std::vector<StringRef> unused;
+  for (auto [tensor, wasUsed] : llvm::zip(source.tensors(), used)) {
+    StringRef name = tensor.info->name;
+    if (!wasUsed && llvm::none_of(ignoredPatterns,
+                                  [&](const std::string &p) { return matches(p, name); }))
+      unused.push_back(name);
+  }
+  if (unused.empty())
+    return;
+  std::string names;
+  for (size_t i = 0; i < unused.size() && i < kMaxUnusedNamed; ++i)
+    names += (i ? ", \"" : "\"") + unused[i].str() + "\"";
+  if (unused.size() > kMaxUnusedNamed)
+    names += " and " + std::to_string(unused.size() - kMaxUnusedNamed) + " more";
+  ++numErrors;
+  emitError(locateFile(""), "the checkpoint holds " + std::to_string(unused.size()) +
+                                (unused.size() == 1 ? " tensor" : " tensors") +
+                                " that the " + family.name.str() + " importer does not use: " +
+                                names)
+          .attachNote()
+      << "leaving a weight out would compute another model; check config.json (num_hidden_layers, "
+         "tie_word_embeddings, ...), or report the model family";
+}
+
+} // namespace sluice

@@ -36,6 +36,9 @@ constexpr int kLanes = int(D::kPrivateN);
 /// Registers per panel.
 constexpr int kVecs = 16 / kLanes;
 
+/// Rows from which widening a block once costs less than widening it in every row tile.
+constexpr int kWidenRows = 48;
+
 // Tile shapes per target: rows of a full tile over a widened block, the largest batch that is
 // computed straight from the stored format, and the k of a widened block (kTilePanels * kBlockK *
 // 64 bytes).
@@ -44,7 +47,7 @@ constexpr int kTileRows = 8, kTilePanels = 2, kDirectRows = 8, kBlockK = 256;
 constexpr int directPanels(int rows) { return rows <= 2 ? 4 : 2; }
 #elif HWY_TARGET == HWY_AVX2
 constexpr int kTileRows = 6, kTilePanels = 1, kDirectRows = 6, kBlockK = 256;
-constexpr int directPanels(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+constexpr int directPanels(int rows) { return rows <= 2 ? 2 : 1; }
 #else
 constexpr int kTileRows = 4, kTilePanels = 1, kDirectRows = 4, kBlockK = 256;
 constexpr int directPanels(int rows) { return 1; }
@@ -125,47 +128,53 @@ HWY_INLINE void directRows(const float *const *x, int64_t rows, int64_t k,
 }
 
 /// The last rows of a block, fewer than kTileRows.
-template <int P, int R = kTileRows - 1>
-HWY_INLINE void tailTile(const float *const *x, int64_t rows, int64_t count, const float *w,
-                         int64_t stride, bool first, float *out, int64_t ldo) {
+template <class Weights, int P, int R = kTileRows - 1>
+HWY_INLINE void tailTile(const float *const *x, int64_t rows, int64_t count,
+                         const typename Weights::T *w, int64_t stride, bool first, float *out,
+                         int64_t ldo) {
   if constexpr (R > 1) {
     if (rows < R)
-      return tailTile<P, R - 1>(x, rows, count, w, stride, first, out, ldo);
+      return tailTile<Weights, P, R - 1>(x, rows, count, w, stride, first, out, ldo);
   }
-  tile<F32Weights, R, P>(x, count, w, stride, first, out, ldo);
+  tile<Weights, R, P>(x, count, w, stride, first, out, ldo);
 }
 
-/// All rows over P panels of float32 weights for one block of k.
-template <int P>
-void rowTiles(const float *const *x, int64_t rows, int64_t k0, int64_t count, const float *w,
-              int64_t stride, float *out, int64_t ldo) {
+/// All rows over P panels for one block of k.
+template <class Weights, int P>
+void rowTiles(const float *const *x, int64_t rows, int64_t k0, int64_t count,
+              const typename Weights::T *w, int64_t stride, float *out, int64_t ldo) {
   const float *shifted[kTileRows];
-  for (int64_t r = 0; r < rows; r += kTileRows) {
-    int64_t height = std::min<int64_t>(kTileRows, rows - r);
+  for (int64_t r = 0, height = 0; r < rows; r += height) {
+    // The last rows are halved rather than leave a sliver with too few chains of additions.
+    int64_t left = rows - r;
+    height = left >= 2 * kTileRows || left == kTileRows ? kTileRows
+             : left > kTileRows                         ? (left + 1) / 2
+                                                        : left;
     for (int64_t i = 0; i < height; ++i)
       shifted[i] = x[r + i] + k0;
     if (height == kTileRows)
-      tile<F32Weights, kTileRows, P>(shifted, count, w, stride, k0 == 0, out + r * ldo, ldo);
+      tile<Weights, kTileRows, P>(shifted, count, w, stride, k0 == 0, out + r * ldo, ldo);
     else
-      tailTile<P>(shifted, height, count, w, stride, k0 == 0, out + r * ldo, ldo);
+      tailTile<Weights, P>(shifted, height, count, w, stride, k0 == 0, out + r * ldo, ldo);
   }
 }
 
 template <class Weights, int P>
 HWY_INLINE void blockedPanels(const float *const *x, int64_t rows, int64_t k,
                               const typename Weights::T *w, float *out, int64_t ldo) {
-  HWY_ALIGN float widened[P * kBlockK * 16];
   const int64_t stride = k * 16;
+  const bool widen = !std::is_same_v<Weights, F32Weights> && rows >= kWidenRows;
+  HWY_ALIGN float widened[P * kBlockK * 16];
   for (int64_t k0 = 0; k0 < k; k0 += kBlockK) {
     int64_t count = std::min<int64_t>(kBlockK, k - k0);
-    if constexpr (std::is_same_v<Weights, F32Weights>) {
-      rowTiles<P>(x, rows, k0, count, w + k0 * 16, stride, out, ldo);
-    } else {
-      for (int p = 0; p < P; ++p)
-        for (int64_t i = 0; i < count * 16; i += kLanes)
-          hn::Store(Weights::load(w + p * stride + k0 * 16 + i), D(), widened + p * count * 16 + i);
-      rowTiles<P>(x, rows, k0, count, widened, count * 16, out, ldo);
+    if (!widen) {
+      rowTiles<Weights, P>(x, rows, k0, count, w + k0 * 16, stride, out, ldo);
+      continue;
     }
+    for (int p = 0; p < P; ++p)
+      for (int64_t i = 0; i < count * 16; i += kLanes)
+        hn::Store(Weights::load(w + p * stride + k0 * 16 + i), D(), widened + p * count * 16 + i);
+    rowTiles<F32Weights, P>(x, rows, k0, count, widened, count * 16, out, ldo);
   }
 }
 

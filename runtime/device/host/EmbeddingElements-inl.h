@@ -65,9 +65,14 @@ struct F16Elements {
   using T = uint16_t;
   static HWY_INLINE FloatVec load(const T *p) {
     namespace hn = hwy::HWY_NAMESPACE;
+#if HWY_TARGET == HWY_SCALAR
+    // Highway 1.0 widens infinity to 65536 here.
+    return hn::Set(FloatTag(), quant::f16ToFloat(*p));
+#else
     const hn::Rebind<uint16_t, FloatTag> d16;
     const hn::Rebind<hwy::float16_t, FloatTag> half;
     return hn::PromoteTo(FloatTag(), hn::BitCast(half, hn::LoadU(d16, p)));
+#endif
   }
   static HWY_INLINE void store(FloatVec v, T *p) {
     namespace hn = hwy::HWY_NAMESPACE;

@@ -220,7 +220,8 @@ inline double relativeError(const float *actual, const std::vector<double> &expe
 }
 
 /// A ragged batch: for each sequence, the tokens it has in the cache and those of this step. Pages
-/// are handed out in random order.
+/// are handed out in random order, and again from the first one when there are too few (for tests
+/// that only write a few slots at large positions).
 struct Batch {
   struct Sequence {
     int64_t cached = 0, fresh = 1;
@@ -267,7 +268,7 @@ struct Batch {
         launch.arg<int32_t>("seq_starts")[s] = token;
       launch.arg<int32_t>("kv_lengths")[s] = int32_t(sequence.cached + sequence.fresh);
       for (int64_t i = 0; i * launch.dims.pageSize < sequence.cached + sequence.fresh; ++i)
-        table[int64_t(s) * launch.dims.pagesPerSeq + i] = pages[size_t(page++)];
+        table[int64_t(s) * launch.dims.pagesPerSeq + i] = pages[size_t(page++) % pages.size()];
       for (int64_t i = 0; i < sequence.fresh; ++i, ++token) {
         launch.arg<int32_t>("positions")[token] = int32_t(sequence.cached + i);
         launch.arg<int32_t>("token_seq")[token] = int32_t(s);

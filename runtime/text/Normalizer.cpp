@@ -59,13 +59,8 @@ Result<std::string> normalizeUnicode(std::string_view text, UnicodeForm form) {
 static std::string lowercase(std::string_view text) {
   std::string out;
   out.reserve(text.size());
-  for (size_t pos = 0; pos < text.size();) {
-    uint32_t c = nextCodePoint(text, pos);
-    if (c == 0x130) // the one character whose lower case is two
-      out += "i\xCC\x87";
-    else
-      appendUtf8(out, static_cast<uint32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
-  }
+  for (size_t pos = 0; pos < text.size();)
+    appendLowercase(out, nextCodePoint(text, pos));
   return out;
 }
 

@@ -9,6 +9,8 @@
 //===------------------------------------------------------------------------===//
 #include "runtime/text/UnicodeSets.h"
 
+#include "runtime/text/Utf8.h"
+
 #include <algorithm>
 #include <utf8proc.h>
 
@@ -102,6 +104,18 @@ static constexpr CodePointRange kUnknownToNormalization[] = {
     {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9},
 };
 
+// Capital letters that Unicode 16 and 17 added: a range and the distance to the small letters.
+struct CaseRange {
+  uint32_t first, last;
+  int32_t distance;
+};
+static constexpr CaseRange kNewestCapitals[] = {
+    {0x1C89, 0x1C89, 1},      {0xA7CB, 0xA7CB, -0xA567}, {0xA7CC, 0xA7CC, 1},
+    {0xA7CE, 0xA7CE, 1},      {0xA7D2, 0xA7D2, 1},       {0xA7D4, 0xA7D4, 1},
+    {0xA7DA, 0xA7DA, 1},      {0xA7DC, 0xA7DC, -0xA641}, {0x10D50, 0x10D65, 0x20},
+    {0x16EA0, 0x16EB8, 0x1B},
+};
+
 static bool contains(std::span<const CodePointRange> ranges, uint32_t codePoint) {
   auto it = std::upper_bound(ranges.begin(), ranges.end(), codePoint,
                              [](uint32_t c, const CodePointRange &r) { return c < r.first; });
@@ -148,6 +162,17 @@ bool isNumeric(uint32_t c) {
     return c >= '0' && c <= '9';
   Category category = generalCategory(c);
   return (category >= Category::Nd && category <= Category::No) || contains(kNewestNumeric, c);
+}
+
+void appendLowercase(std::string &out, uint32_t c) {
+  if (c == 0x130) { // the one character whose lower case is two
+    out += "i\xCC\x87";
+    return;
+  }
+  for (const CaseRange &range : kNewestCapitals)
+    if (c >= range.first && c <= range.last)
+      return appendUtf8(out, static_cast<uint32_t>(static_cast<int32_t>(c) + range.distance));
+  appendUtf8(out, static_cast<uint32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
 }
 
 bool isUnknownToNormalization(uint32_t c) {

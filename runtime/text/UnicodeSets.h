@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace sluice::text {
@@ -50,6 +51,9 @@ struct CodePointRange {
   uint32_t first, last;
 };
 std::span<const CodePointRange> alphabeticSymbols();
+
+/// Appends the lower case of a character (Unicode 17, without the rules of context).
+void appendLowercase(std::string &out, uint32_t codePoint);
 
 /// True when `tokenizers` leaves this code point alone in every normalisation form, as a starter
 /// without decomposition, because its tables (Unicode 9) do not know it.

@@ -56,8 +56,8 @@ bool isWeightExpr(mlir::Attribute expr);
 mlir::ParseResult parseWeightExpr(mlir::AsmParser &parser, mlir::TypedAttr &expr);
 void printWeightExpr(mlir::AsmPrinter &printer, mlir::TypedAttr expr);
 
-/// Prints the shortest decimal that reads back as the finite `value`, in MLIR's syntax (which wants
-/// a point): 0.125, 1.0e-06.
+/// Prints the shortest decimal that reads back as `value`, in MLIR's syntax (which wants a point):
+/// 0.125, 1.0e-06.
 void printReal(mlir::AsmPrinter &printer, double value);
 
 } // namespace sluice::moe

@@ -80,6 +80,8 @@ static ParseResult parseWeightType(AsmParser &parser, RankedTensorType &type) {
 static void printWeightType(AsmPrinter &printer, RankedTensorType type) { printer << type; }
 
 void printReal(AsmPrinter &printer, double value) {
+  if (!std::isfinite(value))
+    return printer.printFloat(APFloat(value)); // as bits, the only form the parser takes
   char buffer[32];
   auto [end, error] = std::to_chars(buffer, buffer + sizeof(buffer), value);
   assert(error == std::errc() && "a double takes at most 24 characters");
@@ -139,6 +141,32 @@ void MoeDialect::registerAttributes() {
 #define GET_ATTRDEF_LIST
 #include "dialects/Moe/MoeAttrs.cpp.inc"
       >();
+}
+
+Attribute MoeDialect::parseAttribute(DialectAsmParser &parser, Type type) const {
+  SMLoc loc = parser.getCurrentLocation();
+  StringRef mnemonic;
+  Attribute attr;
+  OptionalParseResult result = generatedAttributeParser(parser, &mnemonic, type, attr);
+  if (!result.has_value()) {
+    parser.emitError(loc, "moe has no attribute '") << mnemonic << "'";
+    return {};
+  }
+  if (failed(*result))
+    return {};
+  auto typed = dyn_cast<TypedAttr>(attr);
+  if (type && !isa<NoneType>(type) && typed && typed.getType() != type) {
+    parser.emitError(loc, "the weight expression has type ")
+        << typed.getType() << ", but " << type << " is written after it";
+    return {};
+  }
+  return attr;
+}
+
+void MoeDialect::printAttribute(Attribute attr, DialectAsmPrinter &printer) const {
+  LogicalResult known = generatedAttributePrinter(attr, printer);
+  assert(succeeded(known) && "every attribute of the dialect is generated");
+  (void)known;
 }
 
 //===----------------------------------------------------------------------===//

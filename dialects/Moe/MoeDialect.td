@@ -22,7 +22,8 @@ def Moe_Dialect : Dialect {
     a point of one parameter space (routing rule, activation, attention variant),
     not an operation of its own. See README.md in this folder for the rationale.
   }];
-  let useDefaultAttributePrinterParser = 1;
+  // Not the default: the type after a typed attribute is checked against the one it derives.
+  let useDefaultAttributePrinterParser = 0;
   let useDefaultTypePrinterParser = 1;
   let hasOperationAttrVerify = 1;
   let dependentDialects = ["::mlir::func::FuncDialect"];
@@ -37,6 +38,10 @@ def Moe_Dialect : Dialect {
     static constexpr llvm::StringLiteral getPhaseAttrName() { return "moe.phase"; }
     /// Function attribute (i64): the rank whose program a function is, after partitioning.
     static constexpr llvm::StringLiteral getRankAttrName() { return "moe.rank"; }
+    ::mlir::Attribute parseAttribute(::mlir::DialectAsmParser &parser,
+                                     ::mlir::Type type) const override;
+    void printAttribute(::mlir::Attribute attr,
+                        ::mlir::DialectAsmPrinter &printer) const override;
     void registerAttributes();
     void registerTypes();
   }];
@@ -69,7 +74,7 @@ class Moe_Enum<string name, string summary, list<I32EnumAttrCase> cases>
 }
 class Moe_EnumAttr<EnumAttrInfo info, string mnemonic>
     : EnumAttr<Moe_Dialect, info, mnemonic> {
-  let assemblyFormat = "$value";
+  let assemblyFormat = "`<` $value `>`";
 }
 
 // The spelling of every case is also the name in plans (runtime/artifact/KernelFamilies.h).

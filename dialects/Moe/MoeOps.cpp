@@ -29,6 +29,22 @@ static void printReal(OpAsmPrinter &printer, Operation *, FloatAttr attr) {
   printReal(printer, attr.getValueAsDouble());
 }
 
+static ParseResult parseNormKind(OpAsmParser &parser, NormKindAttr &attr) {
+  SMLoc loc = parser.getCurrentLocation();
+  StringRef word;
+  if (parser.parseKeyword(&word))
+    return failure();
+  std::optional<NormKind> kind = symbolizeNormKind(word);
+  if (!kind)
+    return parser.emitError(loc, "'") << word << "' is not a norm, expected rms, layer or l2";
+  attr = NormKindAttr::get(parser.getContext(), *kind);
+  return success();
+}
+
+static void printNormKind(OpAsmPrinter &printer, Operation *, NormKindAttr attr) {
+  printer << stringifyNormKind(attr.getValue());
+}
+
 } // namespace sluice::moe
 
 #define GET_OP_CLASSES

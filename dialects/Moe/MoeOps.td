@@ -100,7 +100,7 @@ def Moe_EmbeddingOp : Moe_ModelOp<"embedding", [Pure]> {
   let arguments = (ins Moe_Ids:$ids, FlatSymbolRefAttr:$table,
                        DefaultValuedAttr<F64Attr, "1.0">:$multiplier);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$ids `table` $table attr-dict `:` type($ids) `->` type($result)";
+  let assemblyFormat = "$ids `table` $table (`multiplier` custom<Real>($multiplier)^)? attr-dict `:` type($ids) `->` type($result)";
 }
 
 def Moe_NormOp : Moe_ModelOp<"norm", [Pure, AllTypesMatch<["x", "result"]>]> {
@@ -119,7 +119,7 @@ def Moe_NormOp : Moe_ModelOp<"norm", [Pure, AllTypesMatch<["x", "result"]>]> {
                        OptionalAttr<FlatSymbolRefAttr>:$bias, F64Attr:$eps,
                        DefaultValuedAttr<I64Attr, "1">:$groups);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$kind $x (`weight` $weight^)? (`bias` $bias^)? `eps` custom<Real>($eps) (`groups` $groups^)? attr-dict `:` type($x)";
+  let assemblyFormat = "custom<NormKind>($kind) $x (`weight` $weight^)? (`bias` $bias^)? `eps` custom<Real>($eps) (`groups` $groups^)? attr-dict `:` type($x)";
 }
 
 def Moe_LinearOp : Moe_ModelOp<"linear", [Pure]> {
@@ -138,7 +138,7 @@ def Moe_LinearOp : Moe_ModelOp<"linear", [Pure]> {
                        DefaultValuedAttr<F64Attr, "1.0">:$scale,
                        DefaultValuedAttr<F64Attr, "0.0">:$softcap);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$x `weight` $weight (`bias` $bias^)? attr-dict `:` type($x) `->` type($result)";
+  let assemblyFormat = "$x `weight` $weight (`bias` $bias^)? (`scale` custom<Real>($scale)^)? (`softcap` custom<Real>($softcap)^)? attr-dict `:` type($x) `->` type($result)";
 }
 
 def Moe_ClampOp : Moe_Op<"clamp", [Pure, AllTypesMatch<["x", "result"]>]> {
@@ -217,7 +217,7 @@ def Moe_AttentionOp : Moe_ModelOp<"attention", [MemoryEffects<[MemRead<Moe_Resou
                        DefaultValuedAttr<I64Attr, "0">:$chunk,
                        DefaultValuedAttr<F64Attr, "0.0">:$softcap);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$query `cache` $cache `at` $batch `heads` $heads `scale` custom<Real>($scale) (`sinks` $sinks^)? attr-dict `:` type($query) `->` type($result)";
+  let assemblyFormat = "$query `cache` $cache `at` $batch `heads` $heads `scale` custom<Real>($scale) (`sinks` $sinks^)? (`window` $window^)? (`chunk` $chunk^)? (`softcap` custom<Real>($softcap)^)? attr-dict `:` type($query) `->` type($result)";
 }
 
 def Moe_LatentAttentionOp : Moe_ModelOp<"latent_attention",
@@ -326,7 +326,7 @@ def Moe_ResidualOp : Moe_Op<"residual", [Pure, AllTypesMatch<["residual", "delta
   let arguments = (ins Moe_Rows:$residual, Moe_Rows:$delta,
                        DefaultValuedAttr<F64Attr, "1.0">:$multiplier);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$residual `,` $delta attr-dict `:` type($residual)";
+  let assemblyFormat = "$residual `,` $delta (`multiplier` custom<Real>($multiplier)^)? attr-dict `:` type($residual)";
 }
 
 def Moe_SelectRowsOp : Moe_Op<"select_rows", [Pure]> {
@@ -366,7 +366,7 @@ def Moe_ResidualNormOp : Moe_ModelOp<"residual_norm",
                        FlatSymbolRefAttr:$weight, OptionalAttr<FlatSymbolRefAttr>:$bias,
                        F64Attr:$eps, DefaultValuedAttr<F64Attr, "1.0">:$multiplier);
   let results = (outs Moe_Rows:$sum, Moe_Rows:$result);
-  let assemblyFormat = "$kind $residual `,` $delta `weight` $weight (`bias` $bias^)? `eps` custom<Real>($eps) attr-dict `:` type($residual)";
+  let assemblyFormat = "custom<NormKind>($kind) $residual `,` $delta `weight` $weight (`bias` $bias^)? `eps` custom<Real>($eps) (`multiplier` custom<Real>($multiplier)^)? attr-dict `:` type($residual)";
 }
 
 def Moe_QkvOp : Moe_ModelOp<"qkv", [MemoryEffects<[MemWrite<Moe_Resource>]>]> {
@@ -398,7 +398,10 @@ def Moe_QkvOp : Moe_ModelOp<"qkv", [MemoryEffects<[MemWrite<Moe_Resource>]>]> {
   let results = (outs Moe_Rows:$query);
   let assemblyFormat = [{
     $x `weight` $weight (`bias` $bias^)? `cache` $cache `at` $batch `heads` $heads
-    (`rope` $rope^)? (`q_norm` $q_norm^)? (`k_norm` $k_norm^)? attr-dict
+    (`rope` $rope^)? (`clip` custom<Real>($clip)^)?
+    (`qk_norm` $qk_norm^)? (`q_norm` $q_norm^)? (`k_norm` $k_norm^)? (`eps` custom<Real>($eps)^)?
+    (`temperature_scale` custom<Real>($temperature_scale)^)?
+    (`temperature_floor` custom<Real>($temperature_floor)^)? attr-dict
     `:` type($x) `->` type($query)
   }];
 }

@@ -128,6 +128,63 @@ def PartitionRanks : Pass<"sluice-partition-ranks", "::mlir::ModuleOp"> {
 }
 
 //===----------------------------------------------------------------------===//
+// planned
+//===----------------------------------------------------------------------===//
+
+def ChooseBuckets : Pass<"sluice-choose-buckets", "::mlir::ModuleOp"> {
+  let summary = "decide which token counts get a program of their own";
+  let description = [{
+    Sets the module attribute `plan.buckets`. A step runs in the smallest bucket that
+    holds its tokens. Without options the buckets are 1, 2, 4, ... and the step limit
+    max_batch_tokens, which wastes less than half of any step; with a histogram of step
+    sizes they are those with the least padding (exact, by dynamic programming).
+    Assumes the module attribute `moe.limits`.
+  }];
+  let options = [
+    ListOption<"buckets", "buckets", "int64_t",
+               "token counts, ascending, taken as they are; max_batch_tokens is added when "
+               "missing. For step sizes that are known to recur">,
+    ListOption<"arrivals", "arrivals", "std::string",
+               "histogram of step sizes as TOKENS:COUNT pairs, from a recorded workload; "
+               "buckets are chosen for it">,
+    Option<"maxBuckets", "max-buckets", "int64_t", /*default=*/"16",
+           "most buckets chosen for a histogram; fewer start faster and take less memory">,
+    Option<"bucketCost", "bucket-cost", "double", /*default=*/"0.0",
+           "padded tokens that one more bucket must save to be worth it">,
+  ];
+  let dependentDialects = ["::sluice::plan::PlanDialect"];
+}
+
+def LowerMoeToPlan : Pass<"sluice-lower-moe-to-plan", "::mlir::ModuleOp"> {
+  let summary = "turn every rank's function into programs of kernel launches";
+  let description = [{
+    Input: one function per rank (attribute `moe.rank`) of fused `moe` operations, and
+    `plan.buckets`. Output: one `plan.rank` for each function with a `plan.async` program
+    for each bucket, the weights in the layouts that kernels stream, the caches and the
+    IO buffers of the step; and the kernels, equal ones only once. Each operation
+    becomes one launch; rotation frequencies become constant weights. Functions and
+    `moe.kv_cache`s are gone afterwards, `moe.weight`s stay as the recipes of stored
+    weights. Operations that have no kernel family are errors that name the fusion they
+    need. Linear in operations x buckets.
+  }];
+  let dependentDialects = ["::sluice::moe::MoeDialect", "::sluice::plan::PlanDialect"];
+}
+
+def PackMemory : Pass<"sluice-pack-memory", "::mlir::ModuleOp"> {
+  let summary = "give every buffer its place: plan.async -> plan.cmd";
+  let description = [{
+    Places weights and caches (at multiples of 4096) and IO buffers (256) in the order
+    of their declaration, and packs the transient buffers of every program by their
+    lifetimes into the arena, which all programs of a rank share. A result takes over the
+    place of an operand that dies where the kernel family allows it. Programs record
+    the bytes used and the lower bound. Lifetimes follow program order, so a program
+    that uses several streams gets no reuse: each of its buffers lives from its start to
+    its end.
+  }];
+  let dependentDialects = ["::sluice::plan::PlanDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // between phases
 //===----------------------------------------------------------------------===//
 

@@ -1,0 +1,11 @@
+// RUN: sluice-opt --sluice-place-experts=ranks=9 %s -verify-diagnostics
+
+moe.weight @gate : tensor<8x16x32xbf16> = #moe.stack<"e.{}.w1" x 8 in ["m"] : tensor<8x16x32xbf16>>
+moe.weight @down : tensor<8x32x16xbf16> = #moe.stack<"e.{}.w2" x 8 in ["m"] : tensor<8x32x16xbf16>>
+
+func.func @step(%x: tensor<?x32xf32>, %ids: tensor<?x2xi32>, %w: tensor<?x2xf32>) -> tensor<?x32xf32> {
+  // expected-error@+1 {{ranks = 9 exceeds the number of experts 8; every rank must hold at least one}}
+  %y = moe.experts %x, %ids, %w gate @gate up @gate down @down activation <silu>
+       : tensor<?x32xf32>, tensor<?x2xi32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return %y : tensor<?x32xf32>
+}

@@ -48,8 +48,8 @@ std::optional<unsigned> replaceableArg(const abi::FamilyParams &params, unsigned
 /// diagnostic) when the module has none, one is outside [1, 2^31) or tokens exceed them.
 mlir::FailureOr<abi::StepDims> stepDims(mlir::ModuleOp module, int64_t tokens);
 
-/// Name and bytes of the step's IO buffers under the module's `moe.limits`, in the order of StepAbi.h,
-/// without expert_counts. Failure as of stepDims, and when a size exceeds 2^62 bytes.
+/// Name and bytes of the step's IO buffers under the module's `moe.limits`, in the order of
+/// StepAbi.h, without expert_counts. Failure as of stepDims, and when a size exceeds 2^62 bytes.
 mlir::FailureOr<llvm::SmallVector<std::pair<llvm::StringRef, int64_t>>>
 stepBuffers(mlir::ModuleOp module, int64_t vocabSize);
 

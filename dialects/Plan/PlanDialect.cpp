@@ -3,8 +3,8 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // Registration, the few types and attributes, and the tables that passes and readers share: kernel
-// parameters as attributes, sizes of stored weights and of a step. Sizes come from the functions that
-// the loader checks artifacts with, so that a plan which verifies also loads.
+// parameters as attributes, sizes of stored weights and of a step. Sizes come from the functions
+// that the loader checks artifacts with, so that a plan which verifies also loads.
 //
 //===----------------------------------------------------------------------===//
 #include "dialects/Plan/Plan.h"

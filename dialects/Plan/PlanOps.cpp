@@ -81,8 +81,8 @@ static void printKernelParams(OpAsmPrinter &printer, Operation *, DictionaryAttr
 
 void KernelOp::build(OpBuilder &builder, OperationState &state, StringRef name,
                      const abi::FamilyParams &params) {
-  build(builder, state, builder.getStringAttr(name),
-        builder.getStringAttr(abi::familyName(params)), paramsToAttr(builder.getContext(), params));
+  build(builder, state, builder.getStringAttr(name), builder.getStringAttr(abi::familyName(params)),
+        paramsToAttr(builder.getContext(), params));
 }
 
 Result<abi::FamilyParams> KernelOp::getFamilyParams() {
@@ -229,7 +229,9 @@ void AsyncWeightOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
 void AsyncCacheOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
   setName(getResult(), getSymbol());
 }
-void AsyncIoOp::getAsmResultNames(OpAsmSetValueNameFn setName) { setName(getResult(), getSymbol()); }
+void AsyncIoOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
+  setName(getResult(), getSymbol());
+}
 
 //===----------------------------------------------------------------------===//
 // Accessors

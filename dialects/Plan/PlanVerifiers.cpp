@@ -39,8 +39,7 @@ LogicalResult KernelOp::verify() {
 LogicalResult SlabOp::verify() {
   int64_t alignment = getAlignment();
   if (alignment < 64 || !llvm::isPowerOf2_64(alignment))
-    return fail(*this, 1) << "alignment " << alignment
-                          << " is not a power of two of at least 64";
+    return fail(*this, 1) << "alignment " << alignment << " is not a power of two of at least 64";
   return success();
 }
 
@@ -64,8 +63,8 @@ static LogicalResult verifyPlace(Operation *op, SlabKind kind, std::optional<int
 }
 
 LogicalResult WeightOp::verify() {
-  // An unknown layout or format is known without the model's weight; a shape that every layout takes
-  // stands in for it.
+  // An unknown layout or format is known without the model's weight; a shape that every layout
+  // takes stands in for it.
   SmallVector<int64_t> anyShape = {1, 1};
   if (getLayout() == "gate_up_panel16")
     anyShape = {2, 1, 1};
@@ -83,8 +82,8 @@ LogicalResult WeightOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (!bytes.isOk())
     return fail(*this, 2) << bytes.status().message();
   if (*bytes != uint64_t(getBytes()))
-    return fail(*this, 3) << "bytes = " << getBytes() << ", but " << getFromAttr()
-                          << " takes " << *bytes << " in layout \"" << getLayout() << "\"";
+    return fail(*this, 3) << "bytes = " << getBytes() << ", but " << getFromAttr() << " takes "
+                          << *bytes << " in layout \"" << getLayout() << "\"";
   return success();
 }
 
@@ -118,7 +117,8 @@ LogicalResult RankOp::verifyRegions() {
     previous = program.getTokens();
     if (program.isPacked() != packed)
       return fail(*this, 4) << "@" << program.getSymName() << " is "
-                            << (packed ? "not packed, but others are" : "packed, but others are not");
+                            << (packed ? "not packed, but others are"
+                                       : "packed, but others are not");
   }
   auto checkOffset = [&](Operation *op, StringRef name, bool hasOffset) -> LogicalResult {
     if (hasOffset == packed)
@@ -215,7 +215,8 @@ LogicalResult ProgramOp::verify() {
   if (getArenaBytes().has_value() != getLiveBytes().has_value())
     return fail(*this, 2) << "arena and live bytes belong together";
   if (getLiveBytes() && *getLiveBytes() > *getArenaBytes())
-    return fail(*this, 2) << "live = " << *getLiveBytes() << " exceeds arena = " << *getArenaBytes();
+    return fail(*this, 2) << "live = " << *getLiveBytes()
+                          << " exceeds arena = " << *getArenaBytes();
   return success();
 }
 

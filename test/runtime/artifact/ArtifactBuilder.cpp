@@ -243,11 +243,12 @@ Status writeWeights(const TinyModel &model, ArtifactWriter &writer) {
 
 TinyModel makeTinyModel(const TinyShape &shape) { return PlanBuilder(shape).build(); }
 
-Status writeArtifact(const std::string &path, const TinyModel &model) {
+Status writeArtifact(const std::string &path, const TinyModel &model,
+                     std::string_view tokenizerJson) {
   SLUICE_ASSIGN_OR_RETURN(ArtifactWriter writer, ArtifactWriter::begin(path));
   SLUICE_RETURN_IF_ERROR(writeWeights(model, writer));
   SLUICE_RETURN_IF_ERROR(writer.addFile(kReportFile, "{\"model\": \"tiny\"}\n"));
-  SLUICE_RETURN_IF_ERROR(writer.addFile("tokenizer/tokenizer.json", "{}\n"));
+  SLUICE_RETURN_IF_ERROR(writer.addFile("tokenizer/tokenizer.json", tokenizerJson));
   writer.setPlan(model.plan);
   return writer.commit();
 }

@@ -16,6 +16,7 @@
 #include "sluice/status.h"
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace sluice::test {
@@ -40,7 +41,8 @@ struct TinyModel {
 TinyModel makeTinyModel(const TinyShape &shape = {});
 
 /// Writes the model as an artifact with a report and a tokenizer file.
-Status writeArtifact(const std::string &path, const TinyModel &model);
+Status writeArtifact(const std::string &path, const TinyModel &model,
+                     std::string_view tokenizerJson = "{}\n");
 
 } // namespace sluice::test
 

@@ -26,9 +26,9 @@ DecoderConfig readDecoderConfig(ConfigReader &config) {
   if (config.has("head_dim") || result.hiddenSize % result.numHeads == 0)
     result.headDim = config.getSizeOr("head_dim", result.hiddenSize / result.numHeads);
   else if (!config.failed())
-    config.error("num_attention_heads",
-                 std::to_string(result.numHeads) + " does not divide hidden_size " +
-                     std::to_string(result.hiddenSize) + "; give head_dim");
+    config.error("num_attention_heads", std::to_string(result.numHeads) +
+                                            " does not divide hidden_size " +
+                                            std::to_string(result.hiddenSize) + "; give head_dim");
   if (!config.failed() && result.numHeads % result.numKvHeads != 0)
     config.error("num_key_value_heads", std::to_string(result.numKvHeads) +
                                             " does not divide num_attention_heads " +
@@ -62,8 +62,7 @@ moe::ActivationAttr readActivation(ConfigReader &config, MLIRContext &context) {
 }
 
 /// Ids under `key` of `reader`: a number or a list of numbers.
-static std::vector<int64_t> readIds(ConfigReader &reader, std::string_view key,
-                                    int64_t vocabSize) {
+static std::vector<int64_t> readIds(ConfigReader &reader, std::string_view key, int64_t vocabSize) {
   std::vector<int64_t> ids;
   const json::Value *value = reader.value().find(key);
   if (value && value->isArray())

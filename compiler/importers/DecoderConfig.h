@@ -2,9 +2,9 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Families name most of their settings alike, and differ in when. Each function here reads one group
-// of keys in its old and new spellings; a family calls those that apply to it. All of them record
-// their errors in the ConfigReader.
+// Families name most of their settings alike, and differ in when. Each function here reads one
+// group of keys in its old and new spellings; a family calls those that apply to it. All of them
+// record their errors in the ConfigReader.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SLUICE_COMPILER_IMPORTERS_DECODERCONFIG_H

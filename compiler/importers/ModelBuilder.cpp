@@ -44,9 +44,9 @@ void ModelBuilder::reportConfig() {
   for (const ConfigProblem &problem : reader.problems()) {
     // Messages begin with the name of their document, so problems of others say so themselves.
     bool own = StringRef(problem.message).starts_with("config.json:");
-    Location loc = own ? locateInText(context(), source.configPath(), source.configText(),
-                                      problem.key)
-                       : Location(FileLineColLoc::get(&context(), source.folder(), 1, 1));
+    Location loc =
+        own ? locateInText(context(), source.configPath(), source.configText(), problem.key)
+            : Location(FileLineColLoc::get(&context(), source.folder(), 1, 1));
     emitError(loc, problem.message);
   }
 }
@@ -64,8 +64,7 @@ LogicalResult ModelBuilder::begin(ModelInfo modelInfo) {
   info = std::move(modelInfo);
   MLIRContext *ctx = &context();
   Type ids = RankedTensorType::get({ShapedType::kDynamic}, builder.getI32Type());
-  auto type = FunctionType::get(ctx, {ids, moe::BatchType::get(ctx)},
-                                {rows(info.vocabSize), ids});
+  auto type = FunctionType::get(ctx, {ids, moe::BatchType::get(ctx)}, {rows(info.vocabSize), ids});
   OpBuilder atEnd = OpBuilder::atBlockEnd(module->getBody());
   step = func::FuncOp::create(atEnd, locate("step"), "step", type);
   builder.setInsertionPointToEnd(step.addEntryBlock());
@@ -107,11 +106,10 @@ Value ModelBuilder::embedding(FlatSymbolRefAttr table) {
 }
 
 Value ModelBuilder::rmsNorm(Value x, FlatSymbolRefAttr weight, double eps, int64_t groups) {
-  return moe::NormOp::create(
-      builder, nameOf(weight), x.getType(),
-      moe::NormKindAttr::get(&context(), moe::NormKind::Rms), x, weight,
-      /*bias=*/FlatSymbolRefAttr(), builder.getF64FloatAttr(eps),
-      builder.getI64IntegerAttr(groups));
+  return moe::NormOp::create(builder, nameOf(weight), x.getType(),
+                             moe::NormKindAttr::get(&context(), moe::NormKind::Rms), x, weight,
+                             /*bias=*/FlatSymbolRefAttr(), builder.getF64FloatAttr(eps),
+                             builder.getI64IntegerAttr(groups));
 }
 
 Value ModelBuilder::linear(Value x, FlatSymbolRefAttr weight, FlatSymbolRefAttr bias) {
@@ -131,8 +129,7 @@ Value ModelBuilder::attention(Value query, Value key, Value value, const Attenti
   Type cacheType = options.kvType == "bf16"  ? Type(builder.getBF16Type())
                    : options.kvType == "f16" ? Type(builder.getF16Type())
                                              : Type(builder.getF32Type());
-  auto cache = moe::KvCacheOp::create(declarations, loc,
-                                      builder.getStringAttr(symbolPrefix + "kv"),
+  auto cache = moe::KvCacheOp::create(declarations, loc, builder.getStringAttr(symbolPrefix + "kv"),
                                       i64(spec.kvHeads), i64(spec.headDim), i64(spec.valueDim),
                                       TypeAttr::get(cacheType), /*latent=*/UnitAttr());
   auto symbol = FlatSymbolRefAttr::get(symbols.insert(cache));
@@ -161,8 +158,8 @@ Value ModelBuilder::experts(Value x, std::pair<Value, Value> routed, FlatSymbolR
                             FlatSymbolRefAttr up, FlatSymbolRefAttr down,
                             moe::ActivationAttr activation) {
   FlatSymbolRefAttr none;
-  return moe::ExpertsOp::create(builder, locate("experts"), rows(weightType(down).getDimSize(1)),
-                                x, routed.first, routed.second, gate, up, down,
+  return moe::ExpertsOp::create(builder, locate("experts"), rows(weightType(down).getDimSize(1)), x,
+                                routed.first, routed.second, gate, up, down,
                                 /*gate_bias=*/none, /*up_bias=*/none, /*down_bias=*/none,
                                 activation, /*weight_on_input=*/UnitAttr(),
                                 /*placement=*/DictionaryAttr());
@@ -174,11 +171,11 @@ Value ModelBuilder::experts(Value x, std::pair<Value, Value> routed, FlatSymbolR
 
 LogicalResult ModelBuilder::finish(Value hidden, FlatSymbolRefAttr normWeight, double eps,
                                    FlatSymbolRefAttr head) {
-  Value last = moe::SelectRowsOp::create(builder, locate("select_rows"), hidden.getType(), hidden,
-                                         batch());
+  Value last =
+      moe::SelectRowsOp::create(builder, locate("select_rows"), hidden.getType(), hidden, batch());
   Value logits = linear(rmsNorm(last, normWeight, eps), head);
-  Value ids = moe::SampleOp::create(builder, locate("sample"), tokenIds().getType(), logits,
-                                    batch());
+  Value ids =
+      moe::SampleOp::create(builder, locate("sample"), tokenIds().getType(), logits, batch());
   func::ReturnOp::create(builder, locate("step"), ValueRange{logits, ids});
 
   reportUnused();
@@ -243,8 +240,8 @@ LogicalResult ModelBuilder::setLimits() {
     return asked;
   };
   int64_t tokens = choose("max-batch-tokens", options.maxBatchTokens, 512, 1 << 20, "");
-  int64_t seqs = choose("max-seqs", options.maxSeqs, 16, tokens,
-                        ", the tokens of a step (max-batch-tokens)");
+  int64_t seqs =
+      choose("max-seqs", options.maxSeqs, 16, tokens, ", the tokens of a step (max-batch-tokens)");
   int64_t seqLen = choose("max-seq-len", options.maxSeqLen, 4096, info.maxPosition,
                           ", the positions the model was trained for (max_position_embeddings)");
   int64_t logitRows = choose("max-logit-rows", options.maxLogitRows, std::max<int64_t>(seqs, 64),
@@ -270,11 +267,11 @@ LogicalResult ModelBuilder::setLimits() {
   auto entry = [&](StringRef name, int64_t value) {
     return builder.getNamedAttr(name, builder.getI64IntegerAttr(value));
   };
-  (*module)->setAttr(moe::MoeDialect::getLimitsAttrName(),
-                     builder.getDictionaryAttr(
-                         {entry("max_batch_tokens", tokens), entry("max_seqs", seqs),
-                          entry("max_seq_len", seqLen), entry("max_logit_rows", logitRows),
-                          entry("page_size", pageSize), entry("num_pages", pages)}));
+  (*module)->setAttr(
+      moe::MoeDialect::getLimitsAttrName(),
+      builder.getDictionaryAttr({entry("max_batch_tokens", tokens), entry("max_seqs", seqs),
+                                 entry("max_seq_len", seqLen), entry("max_logit_rows", logitRows),
+                                 entry("page_size", pageSize), entry("num_pages", pages)}));
   return success();
 }
 

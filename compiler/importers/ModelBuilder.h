@@ -4,8 +4,8 @@
 //
 // What a family's importer is written with. A block adds one or two operations and returns their
 // value; which blocks follow each other, and where their weights are called what, is the family's
-// file and nothing else. Weights are checked against the checkpoint's headers as they are asked for:
-// existence, shape, type; and what nobody asks for is reported at the end.
+// file and nothing else. Weights are checked against the checkpoint's headers as they are asked
+// for: existence, shape, type; and what nobody asks for is reported at the end.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SLUICE_COMPILER_IMPORTERS_MODELBUILDER_H
@@ -42,9 +42,9 @@ struct AttentionSpec {
   int64_t window = 0; ///< latest positions a query sees; 0 = all
 };
 
-/// Builds one model module. Use: read config(), begin(), blocks layer by layer, finish(). Errors are
-/// emitted as diagnostics when they are found; building continues with what should have been there,
-/// so that one run reports several, and finish() fails. Not thread-safe.
+/// Builds one model module. Use: read config(), begin(), blocks layer by layer, finish(). Errors
+/// are emitted as diagnostics when they are found; building continues with what should have been
+/// there, so that one run reports several, and finish() fails. Not thread-safe.
 class ModelBuilder {
 public:
   ModelBuilder(const Checkpoint &checkpoint, const ImportOptions &options,
@@ -66,11 +66,13 @@ public:
   /// Back to names without prefix.
   void leaveLayers();
 
-  //===--- Weights ------------------------------------------------------------------------------===//
+  //===--- Weights
+  //------------------------------------------------------------------------------===//
 
   /// Expression of the checkpoint tensor `key`, which must have `shape` and a type we can store.
   mlir::TypedAttr tensor(llvm::StringRef key, llvm::ArrayRef<int64_t> shape);
-  /// Expression of `count` tensors of equal shape and type, stacked; `{}` in `pattern` is the index.
+  /// Expression of `count` tensors of equal shape and type, stacked; `{}` in `pattern` is the
+  /// index.
   mlir::TypedAttr stackedTensors(llvm::StringRef pattern, int64_t count,
                                  llvm::ArrayRef<int64_t> shape);
   /// Names an expression.
@@ -82,7 +84,8 @@ public:
   /// pattern is a full key in which `*` stands for any characters.
   void ignoreTensors(llvm::StringRef pattern) { ignoredPatterns.push_back(pattern.str()); }
 
-  //===--- Blocks: activations are tensor<?xWxf32> -----------------------------------------------===//
+  //===--- Blocks: activations are tensor<?xWxf32>
+  //-----------------------------------------------===//
 
   mlir::Value embedding(mlir::FlatSymbolRefAttr table);
   /// Root-mean-square norm of every row, or of `groups` equal parts of every row.

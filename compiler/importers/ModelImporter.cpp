@@ -19,8 +19,8 @@ using namespace mlir;
 namespace sluice {
 
 FailureOr<Checkpoint> openCheckpoint(StringRef folder, bool synthetic, MLIRContext &context) {
-  Result<Checkpoint> checkpoint = synthetic ? Checkpoint::openSynthetic(folder.str())
-                                            : Checkpoint::open(folder.str());
+  Result<Checkpoint> checkpoint =
+      synthetic ? Checkpoint::openSynthetic(folder.str()) : Checkpoint::open(folder.str());
   if (checkpoint.isOk())
     return std::move(*checkpoint);
   // The message names the file itself.
@@ -51,9 +51,8 @@ static const ModelFamily *findFamily(const Checkpoint &checkpoint, MLIRContext &
   return nullptr;
 }
 
-FailureOr<OwningOpRef<ModuleOp>> importCheckpoint(const Checkpoint &checkpoint,
-                                                  const ImportOptions &options,
-                                                  MLIRContext &context) {
+FailureOr<OwningOpRef<ModuleOp>>
+importCheckpoint(const Checkpoint &checkpoint, const ImportOptions &options, MLIRContext &context) {
   context.loadDialect<func::FuncDialect, moe::MoeDialect>();
   if (options.kvType != "f32" && options.kvType != "bf16" && options.kvType != "f16") {
     emitError(UnknownLoc::get(&context))

@@ -2,8 +2,8 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// The entry of the Hugging Face importers: which families exist, and the one call that turns an open
-// checkpoint into a module at phase `input`. Families are rows of one table
+// The entry of the Hugging Face importers: which families exist, and the one call that turns an
+// open checkpoint into a module at phase `input`. Families are rows of one table
 // (compiler/importers/models/Families.cpp), each a function in a file of its own.
 //
 //===----------------------------------------------------------------------===//
@@ -41,9 +41,9 @@ inline constexpr int64_t kDefaultKvBytes = int64_t(4) << 30;
 
 /// A family of models that the importers know.
 struct ModelFamily {
-  llvm::StringRef name;                             ///< "mixtral"
+  llvm::StringRef name;                              ///< "mixtral"
   llvm::ArrayRef<llvm::StringLiteral> architectures; ///< values of config.json's "architectures"
-  llvm::StringRef formats;                          ///< stored formats, for people
+  llvm::StringRef formats;                           ///< stored formats, for people
   mlir::LogicalResult (*import)(ModelBuilder &model);
 };
 
@@ -60,9 +60,9 @@ mlir::FailureOr<Checkpoint> openCheckpoint(llvm::StringRef folder, bool syntheti
 /// moe.target and moe.phase = "input". No weight is read. What is wrong with configuration, tensors
 /// or options is reported as diagnostics that name file, key, what was expected and what was found.
 /// Loads the dialects it needs into the context.
-mlir::FailureOr<mlir::OwningOpRef<mlir::ModuleOp>>
-importCheckpoint(const Checkpoint &checkpoint, const ImportOptions &options,
-                 mlir::MLIRContext &context);
+mlir::FailureOr<mlir::OwningOpRef<mlir::ModuleOp>> importCheckpoint(const Checkpoint &checkpoint,
+                                                                    const ImportOptions &options,
+                                                                    mlir::MLIRContext &context);
 
 } // namespace sluice
 

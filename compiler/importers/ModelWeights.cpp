@@ -3,9 +3,9 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // Names become references to checkpoint tensors here, and every reference is checked: a tensor that
-// is missing, has another shape or is stored in a type that we cannot keep is an error now, not when
-// half of the artifact is written. The converse is checked at the end: a tensor that no block asked
-// for would silently be left out of the computation.
+// is missing, has another shape or is stored in a type that we cannot keep is an error now, not
+// when half of the artifact is written. The converse is checked at the end: a tensor that no block
+// asked for would silently be left out of the computation.
 //
 //===----------------------------------------------------------------------===//
 #include "compiler/importers/ModelBuilder.h"
@@ -31,7 +31,7 @@ static std::string shapeText(ArrayRef<int64_t> shape) {
 
 Location ModelBuilder::locateFile(StringRef file) {
   std::string path = source.folder() + (file.empty() ? "" : "/" + file.str());
-  return FileLineColLoc::get(&context(), path, 1, 1);
+  return FileLineColLoc::get(&context(), path, 0, 0);
 }
 
 void ModelBuilder::reportTensor(StringRef file, const std::string &message, StringRef note) {
@@ -175,8 +175,8 @@ void ModelBuilder::reportUnused() {
   std::vector<StringRef> unused;
   for (auto [tensor, wasUsed] : llvm::zip(source.tensors(), used)) {
     StringRef name = tensor.info->name;
-    if (!wasUsed && llvm::none_of(ignoredPatterns,
-                                  [&](const std::string &p) { return matches(p, name); }))
+    if (!wasUsed &&
+        llvm::none_of(ignoredPatterns, [&](const std::string &p) { return matches(p, name); }))
       unused.push_back(name);
   }
   if (unused.empty())
@@ -188,9 +188,8 @@ void ModelBuilder::reportUnused() {
     names += " and " + std::to_string(unused.size() - kMaxUnusedNamed) + " more";
   ++numErrors;
   emitError(locateFile(""), "the checkpoint holds " + std::to_string(unused.size()) +
-                                (unused.size() == 1 ? " tensor" : " tensors") +
-                                " that the " + family.name.str() + " importer does not use: " +
-                                names)
+                                (unused.size() == 1 ? " tensor" : " tensors") + " that the " +
+                                family.name.str() + " importer does not use: " + names)
           .attachNote()
       << "leaving a weight out would compute another model; check config.json (num_hidden_layers, "
          "tie_word_embeddings, ...), or report the model family";

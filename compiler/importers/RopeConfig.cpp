@@ -3,8 +3,8 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // The scaling rules and their keys are those of Hugging Face transformers
-// (src/transformers/modeling_rope_utils.py). The parameters go into the IR as they are; turning them
-// into frequencies is the compiler's job later, so that every family and every phase sees the
+// (src/transformers/modeling_rope_utils.py). The parameters go into the IR as they are; turning
+// them into frequencies is the compiler's job later, so that every family and every phase sees the
 // publisher's numbers.
 //
 //===----------------------------------------------------------------------===//
@@ -57,12 +57,9 @@ static constexpr RopeKey longropeKeys[] = {
     {"long_mscale", ValueKind::Number, false},
     {"original_max_position_embeddings", ValueKind::Integer, true}};
 
-static const RopeType ropeTypes[] = {{"default", {}},
-                                     {"linear", factorKeys},
-                                     {"dynamic", factorKeys},
-                                     {"yarn", yarnKeys},
-                                     {"llama3", llama3Keys},
-                                     {"longrope", longropeKeys}};
+static const RopeType ropeTypes[] = {{"default", {}},         {"linear", factorKeys},
+                                     {"dynamic", factorKeys}, {"yarn", yarnKeys},
+                                     {"llama3", llama3Keys},  {"longrope", longropeKeys}};
 
 /// The name under rope_type, or "type" in configurations before 2024.
 static std::string readType(ConfigReader &settings) {

@@ -2,9 +2,9 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Which file is read follows what Hugging Face's loader does: model.safetensors when it exists, else
-// the shards that model.safetensors.index.json lists. Other files of the folder are never touched
-// (publishers put consolidated copies and other formats beside them).
+// Which file is read follows what Hugging Face's loader does: model.safetensors when it exists,
+// else the shards that model.safetensors.index.json lists. Other files of the folder are never
+// touched (publishers put consolidated copies and other formats beside them).
 //
 //===----------------------------------------------------------------------===//
 #include "compiler/importers/checkpoint/Checkpoint.h"
@@ -115,12 +115,11 @@ Status Checkpoint::openFiles() {
                       " files, but the folder lacks " + nameSome(missing) +
                       "; download the rest of the checkpoint");
   } else {
-    bool pickled = exists(path + "/pytorch_model.bin") ||
-                   exists(path + "/pytorch_model.bin.index.json");
-    return notFound("checkpoint " + inQuotes(path) + " has neither " + kSingleFile + " nor " +
-                    kIndexFile +
-                    (pickled ? "; its PyTorch .bin files are not read, convert them to safetensors"
-                             : ""));
+    bool pickled =
+        exists(path + "/pytorch_model.bin") || exists(path + "/pytorch_model.bin.index.json");
+    return notFound(
+        "checkpoint " + inQuotes(path) + " has neither " + kSingleFile + " nor " + kIndexFile +
+        (pickled ? "; its PyTorch .bin files are not read, convert them to safetensors" : ""));
   }
 
   opened.reserve(fileNames.size());

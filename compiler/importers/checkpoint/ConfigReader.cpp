@@ -2,7 +2,8 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Typing and messages are json::Cursor's; this adds what Cursor does not keep: which keys were read.
+// Typing and messages are json::Cursor's; this adds what Cursor does not keep: which keys were
+// read.
 //
 //===----------------------------------------------------------------------===//
 #include "compiler/importers/checkpoint/ConfigReader.h"

@@ -68,9 +68,8 @@ LogicalResult importMixtral(ModelBuilder &model) {
     q = model.rope(q, decoder.numHeads, rope);
     k = model.rope(k, decoder.numKvHeads, rope);
     Value attended = model.attention(q, k, v, attention);
-    x = model.residual(
-        x, model.linear(attended, model.weight("attn.o", "self_attn.o_proj.weight",
-                                               {hidden, queryWidth})));
+    x = model.residual(x, model.linear(attended, model.weight("attn.o", "self_attn.o_proj.weight",
+                                                              {hidden, queryWidth})));
 
     n = model.rmsNorm(x, model.weight("post_norm", "post_attention_layernorm.weight", {hidden}),
                       decoder.normEps);
@@ -83,15 +82,14 @@ LogicalResult importMixtral(ModelBuilder &model) {
     FlatSymbolRefAttr gate = stack("experts.gate", experts + "w1.weight", {expertSize, hidden});
     FlatSymbolRefAttr up = stack("experts.up", experts + "w3.weight", {expertSize, hidden});
     FlatSymbolRefAttr down = stack("experts.down", experts + "w2.weight", {hidden, expertSize});
-    x = model.residual(x, model.experts(n, model.route(logits, routing), gate, up, down,
-                                        activation));
+    x = model.residual(x,
+                       model.experts(n, model.route(logits, routing), gate, up, down, activation));
   }
   model.leaveLayers();
   FlatSymbolRefAttr norm = model.weight("norm", "model.norm.weight", {hidden});
   FlatSymbolRefAttr head =
-      decoder.tiedEmbeddings
-          ? embed
-          : model.weight("head", "lm_head.weight", {decoder.vocabSize, hidden});
+      decoder.tiedEmbeddings ? embed
+                             : model.weight("head", "lm_head.weight", {decoder.vocabSize, hidden});
   return model.finish(x, norm, decoder.normEps, head);
 }
 

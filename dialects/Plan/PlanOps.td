@@ -43,7 +43,7 @@ def Plan_KernelOp : Plan_Op<"kernel", [Symbol, HasParent<"::mlir::ModuleOp">]> {
     Constraints: (C1) the parameters are exactly those of the family and in its ranges.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$family, DictionaryAttr:$params);
-  let assemblyFormat = "$sym_name `=` $family custom<KernelParams>($params, ref($family)) attr-dict";
+  let assemblyFormat = "$sym_name `=` $family `` custom<KernelParams>($params, ref($family)) attr-dict";
   let hasVerifier = 1;
   let builders = [
     OpBuilder<(ins "::llvm::StringRef":$name, "const ::sluice::abi::FamilyParams &":$params)>,
@@ -216,7 +216,7 @@ def Plan_AsyncTransientOp : Plan_BufferSource<"transient"> {
   }];
   let arguments = (ins StrAttr:$name);
   let results = (outs Plan_BufferType:$result);
-  let assemblyFormat = "$name attr-dict `:` type($result)";
+  let assemblyFormat = "$name attr-dict `:` qualified(type($result))";
 }
 
 def Plan_AsyncWeightOp : Plan_BufferSource<"weight", [Pure]> {
@@ -229,7 +229,7 @@ def Plan_AsyncWeightOp : Plan_BufferSource<"weight", [Pure]> {
   }];
   let arguments = (ins FlatSymbolRefAttr:$symbol);
   let results = (outs Plan_BufferType:$result);
-  let assemblyFormat = "$symbol attr-dict `:` type($result)";
+  let assemblyFormat = "$symbol attr-dict `:` qualified(type($result))";
 }
 
 def Plan_AsyncCacheOp : Plan_BufferSource<"cache", [Pure]> {
@@ -242,7 +242,7 @@ def Plan_AsyncCacheOp : Plan_BufferSource<"cache", [Pure]> {
   }];
   let arguments = (ins FlatSymbolRefAttr:$symbol);
   let results = (outs Plan_BufferType:$result);
-  let assemblyFormat = "$symbol attr-dict `:` type($result)";
+  let assemblyFormat = "$symbol attr-dict `:` qualified(type($result))";
 }
 
 def Plan_AsyncIoOp : Plan_BufferSource<"io", [Pure]> {
@@ -257,7 +257,7 @@ def Plan_AsyncIoOp : Plan_BufferSource<"io", [Pure]> {
   let arguments = (ins FlatSymbolRefAttr:$symbol,
                        DefaultValuedAttr<Plan_Offset, "0">:$offset);
   let results = (outs Plan_BufferType:$result);
-  let assemblyFormat = "$symbol (`at` $offset^)? attr-dict `:` type($result)";
+  let assemblyFormat = "$symbol (`at` $offset^)? attr-dict `:` qualified(type($result))";
 }
 
 def Plan_AsyncLaunchOp : Plan_InProgram<"async.launch"> {
@@ -276,7 +276,7 @@ def Plan_AsyncLaunchOp : Plan_InProgram<"async.launch"> {
   // `present` says for every argument whether one of `buffers` stands for it.
   let arguments = (ins FlatSymbolRefAttr:$kernel, Variadic<Plan_BufferType>:$buffers,
                        DenseBoolArrayAttr:$present, Plan_Stream:$stream, StrAttr:$label);
-  let assemblyFormat = "$kernel custom<LaunchArgs>($buffers, type($buffers), $present) `stream` $stream `label` $label attr-dict";
+  let assemblyFormat = "$kernel `` custom<LaunchArgs>($buffers, type($buffers), $present) `stream` $stream `label` $label attr-dict";
   let hasVerifier = 1;
   let skipDefaultBuilders = 1;
   let builders = [
@@ -336,7 +336,7 @@ def Plan_AsyncCollectiveOp : Plan_InProgram<"async.collective"> {
                        Plan_Stream:$stream, StrAttr:$label);
   let assemblyFormat = [{
     $kind $source `into` $result `of` $element_type `among` $ranks (`root` $root^)?
-    `stream` $stream `label` $label attr-dict `:` type($source) `,` type($result)
+    `stream` $stream `label` $label attr-dict `:` qualified(type($source)) `,` qualified(type($result))
   }];
   let hasVerifier = 1;
 }
@@ -359,7 +359,7 @@ def Plan_CmdLaunchOp : Plan_InProgram<"cmd.launch"> {
   }];
   let arguments = (ins FlatSymbolRefAttr:$kernel, ArrayAttr:$args, Plan_Stream:$stream,
                        StrAttr:$label);
-  let assemblyFormat = "$kernel custom<RangeList>($args) `stream` $stream `label` $label attr-dict";
+  let assemblyFormat = "$kernel `` custom<RangeList>($args) `stream` $stream `label` $label attr-dict";
   let hasVerifier = 1;
   let extraClassDeclaration = [{
     /// In the order of the kernel family; null = absent.

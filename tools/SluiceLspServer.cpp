@@ -6,17 +6,13 @@
 // definitions, references and hover text for Sluice modules.
 //
 //===----------------------------------------------------------------------===//
-#include "dialects/Moe/Moe.h"
+#include "dialects/AllDialects.h"
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Dialect/Quant/IR/Quant.h"
 #include "mlir/Tools/mlir-lsp-server/MlirLspServerMain.h"
 #include "llvm/Support/LSP/Protocol.h"
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
-  registry.insert<sluice::moe::MoeDialect, mlir::func::FuncDialect, mlir::arith::ArithDialect,
-                  mlir::quant::QuantDialect>();
+  sluice::registerAllDialects(registry);
   return mlir::failed(mlir::MlirLspServerMain(argc, argv, registry));
 }

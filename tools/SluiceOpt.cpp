@@ -7,11 +7,10 @@
 // milliseconds.
 //
 //===----------------------------------------------------------------------===//
-#include "dialects/Moe/Moe.h"
+#include "compiler/pipelines/Pipelines.h"
+#include "dialects/AllDialects.h"
+#include "passes/Passes.h"
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Dialect/Quant/IR/Quant.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "mlir/Transforms/Passes.h"
 #include "llvm/Support/CommandLine.h"
@@ -36,9 +35,10 @@ static void addDebugType(const std::string &type) {
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
-  registry.insert<sluice::moe::MoeDialect, mlir::func::FuncDialect, mlir::arith::ArithDialect,
-                  mlir::quant::QuantDialect>();
+  sluice::registerAllDialects(registry);
   mlir::registerTransformsPasses();
+  sluice::registerAllPasses();
+  sluice::registerPhasePipelines();
 
   llvm::cl::AddExtraVersionPrinter(
       [](llvm::raw_ostream &os) { os << "sluice-opt " SLUICE_VERSION "\n"; });

@@ -44,11 +44,14 @@ void buildPhasePipeline(OpPassManager &pm, Phase phase, const PhaseOptions &opti
   case Phase::Partitioned:
     pm.addPass(createPartitionRanks());
     break;
-  case Phase::Planned:
-    pm.addPass(createChooseBuckets({options.buckets}));
+  case Phase::Planned: {
+    ChooseBucketsOptions buckets;
+    buckets.buckets.assign(options.buckets.begin(), options.buckets.end());
+    pm.addPass(createChooseBuckets(buckets));
     pm.addPass(createLowerMoeToPlan());
     pm.addPass(createPackMemory());
     break;
+  }
   }
   pm.addPass(createVerifyPhase({phaseName(phase).str()}));
 }

@@ -97,7 +97,7 @@ private:
   }
 
   /// Why q and k cannot share one epilogue; empty when they can.
-  static StringRef mismatch(const Chain &q, const Chain &k, const Chain &v) {
+  static StringRef mismatch(Chain &q, Chain &k, Chain &v) {
     if (q.linear.getX() != k.linear.getX() || q.linear.getX() != v.linear.getX())
       return "the projections have different inputs";
     if (v.rope || v.norm || v.l2 || v.temperature)
@@ -114,11 +114,9 @@ private:
         (q.clamp && (q.clamp.getLimitAttr() != k.clamp.getLimitAttr() ||
                      q.clamp.getLimitAttr() != v.clamp.getLimitAttr())))
       return "queries, keys and values are clamped differently";
-    for (const Chain *c : {&q, &k, &v}) {
-      moe::LinearOp linear = c->linear;
+    for (moe::LinearOp linear : {q.linear, k.linear, v.linear})
       if (linear.getScale().convertToDouble() != 1 || linear.getSoftcap().convertToDouble() != 0)
         return "a projection is scaled or capped";
-    }
     return "";
   }
 

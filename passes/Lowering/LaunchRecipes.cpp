@@ -123,10 +123,16 @@ private:
   // Declarations of the rank and the module
   //===--------------------------------------------------------------------===//
 
-  OpBuilder atRankEnd() { return OpBuilder::atBlockEnd(rank.getBlock()); }
+  /// Declarations stand in groups: weights, caches, IO buffers.
+  template <typename... FollowingOps> OpBuilder before() {
+    for (Operation &op : *rank.getBlock())
+      if (isa<FollowingOps...>(op))
+        return OpBuilder(&op);
+    return OpBuilder::atBlockEnd(rank.getBlock());
+  }
 
   void declareIo(StringRef name, int64_t bytes) {
-    OpBuilder builder = atRankEnd();
+    OpBuilder builder = OpBuilder::atBlockEnd(rank.getBlock());
     rankSymbols.insert(
         plan::IoOp::create(builder, func.getLoc(), name, uint64_t(bytes), IntegerAttr()));
   }
@@ -151,7 +157,7 @@ private:
       for (StringRef suffix : {layout, format})
         if (rankSymbols.lookup(name))
           name = (name + "." + suffix).str();
-      OpBuilder builder = atRankEnd();
+      OpBuilder builder = before<plan::CacheOp, plan::IoOp>();
       entry->second = rankSymbols.insert(plan::WeightOp::create(
           builder, source.getLoc(), name, ref.getValue(), layout, format, *bytes, IntegerAttr()));
     }
@@ -188,7 +194,7 @@ private:
   RecipeArg cache(moe::KvCacheOp source, bool keys, uint64_t bytes) {
     std::string name = (source.getSymName() + (keys ? ".keys" : ".values")).str();
     if (!rankSymbols.lookup(name)) {
-      OpBuilder builder = atRankEnd();
+      OpBuilder builder = before<plan::IoOp>();
       rankSymbols.insert(
           plan::CacheOp::create(builder, source.getLoc(), name, bytes, IntegerAttr()));
     }

@@ -10,7 +10,7 @@
 #include "passes/Verify/Phases.h"
 
 #include "mlir/IR/Builders.h"
-#include "llvm/ADT/StringSwitch.h"
+#include "llvm/ADT/StringExtras.h"
 
 namespace sluice {
 #define GEN_PASS_DEF_VERIFYPHASE
@@ -91,7 +91,7 @@ private:
       if (auto experts = dyn_cast<moe::ExpertsOp>(op))
         if (phase == Phase::Placed && !experts.getPlacementAttr())
           complain("it has no placement");
-      if (phase < Phase::Planned && isa<plan::ProgramOp>(op))
+      if (phase < Phase::Planned && isa<plan::RankOp>(op))
         complain("programs are made by planning");
       if (phase == Phase::Planned && isa<func::FuncOp>(op))
         complain("planning should have turned it into programs");
@@ -102,8 +102,11 @@ private:
 
   LogicalResult checkFunctions(ModuleOp module, Phase phase) {
     if (phase == Phase::Planned) {
-      if (module.getOps<plan::ProgramOp>().empty())
-        return module.emitError("after phase planned: the module holds no plan.program");
+      if (module.getOps<plan::RankOp>().empty())
+        return module.emitError("after phase planned: the module holds no plan.rank");
+      for (auto rank : module.getOps<plan::RankOp>())
+        if (!rank.isPacked())
+          return rank.emitOpError("is not packed after phase planned; run --sluice-pack-memory");
       return success();
     }
     for (auto func : module.getOps<func::FuncOp>()) {

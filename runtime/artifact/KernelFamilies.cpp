@@ -305,7 +305,16 @@ Result<FamilyParams> readByName(std::string_view family, const Params &params,
   return out;
 }
 
+template <size_t... Index>
+std::vector<FamilyParams> defaultParams(std::index_sequence<Index...>) {
+  return {std::variant_alternative_t<Index, FamilyParams>()...};
+}
+
 } // namespace
+
+std::vector<FamilyParams> allFamilies() {
+  return defaultParams(std::make_index_sequence<std::variant_size_v<FamilyParams>>());
+}
 
 const char *familyName(const FamilyParams &params) { return kFamilyNames[params.index()]; }
 

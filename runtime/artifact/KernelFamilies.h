@@ -304,6 +304,9 @@ using FamilyParams =
                  FfnGateUpParams, QkvParams, AttentionParams, RouterParams, ExpertsGateUpParams,
                  ExpertsDownParams, GatherRowsParams, SampleParams>;
 
+/// One entry per family, with default parameters, in the order of FamilyParams.
+std::vector<FamilyParams> allFamilies();
+
 /// The family's name in plans and IR.
 const char *familyName(const FamilyParams &params);
 

@@ -1,0 +1,92 @@
+//===- SluiceCompile.cpp - Checkpoint to artifact ---------------------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+//===------------------------------------------------------------------------===//
+#include "compiler/driver/Compile.h"
+#include "tools/support/Cli.h"
+
+#include <cstdio>
+
+using namespace sluice;
+
+namespace {
+
+void printLines(const std::vector<std::string> &lines) {
+  for (const std::string &line : lines)
+    std::printf("%s\n", line.c_str());
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  CLI::App app("Compiles a Mixture-of-Experts checkpoint into a deployment artifact.");
+  cli::setUp(app, "sluice-compile");
+  CompileOptions options;
+  bool phases = false, models = false, targets = false, kernels = false, quiet = false;
+
+  app.add_option("model", options.model, "checkpoint folder (config.json and safetensors), or a .mlir file");
+  app.add_option("-o,--output", options.output, "artifact folder to write, NAME.sluice");
+
+  auto *limits = app.add_option_group("Limits", "the worst case the plan is made for; 0 = chosen");
+  limits->add_option("--max-batch-tokens", options.maxBatchTokens, "tokens in one step [512]");
+  limits->add_option("--max-seqs", options.maxSeqs, "sequences alive at once [16]");
+  limits->add_option("--max-seq-len", options.maxSeqLen, "tokens of one sequence [model, at most 4096]");
+  limits->add_option("--max-logit-rows", options.maxLogitRows, "rows of logits in one step");
+  limits->add_option("--page-size", options.pageSize, "tokens in one KV page [16]");
+  limits->add_option("--num-pages", options.numPages, "KV pages");
+  for (CLI::Option *option : limits->get_options())
+    option->check(CLI::NonNegativeNumber);
+
+  auto *decisions = app.add_option_group("Decisions");
+  decisions->add_option("--target", options.target, "target description (--list-targets)");
+  decisions->add_option("--ranks", options.ranks, "number of ranks")->check(CLI::PositiveNumber);
+  decisions->add_option("--quantize", options.quantize, "weights: keep, bf16, f16 or f32")
+      ->check(CLI::IsMember({"keep", "bf16", "f16", "f32"}));
+  decisions->add_option("--kv-dtype", options.kvType, "KV cache: f32, bf16 or f16")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+  decisions->add_option("--buckets", options.buckets, "token counts of the programs, 1,8,64,512")
+      ->delimiter(',');
+  decisions->add_option("--weights", options.weights, "checkpoint, or synthetic: config.json suffices")
+      ->check(CLI::IsMember({"checkpoint", "synthetic"}));
+
+  auto *output = app.add_option_group("Phases and output");
+  output->add_option("--compile-to", options.compileTo, "stop after this phase and print the module");
+  output->add_option("--dump-phases-to", options.dumpPhasesTo, "folder for one .mlir file per phase");
+  output->add_option("--checkpoint", options.checkpoint, "folder of the weights of a .mlir model");
+  output->add_option("--report", options.report, "also write the report to this file");
+  output->add_flag("--quiet", quiet, "no progress");
+
+  auto *lists = app.add_option_group("Lists");
+  lists->add_flag("--list-phases", phases, "names that --compile-to takes");
+  lists->add_flag("--list-models", models, "model families and stored formats");
+  lists->add_flag("--list-targets", targets, "target descriptions");
+  lists->add_flag("--list-kernels", kernels, "kernel families and their arguments");
+
+  if (int code = cli::parse(app, argc, argv); code >= 0)
+    return code;
+  if (phases)
+    printLines(listPhases());
+  if (models)
+    printLines(listModels());
+  if (targets)
+    printLines(listTargets());
+  if (kernels)
+    printLines(listKernels());
+  if (phases || models || targets || kernels)
+    return 0;
+
+  cli::Progress progress(!quiet);
+  CompileHooks hooks;
+  hooks.progress = [&](const std::string &stage, uint64_t done, uint64_t total) {
+    progress.update(stage, done, total);
+  };
+  hooks.diagnostic = [&](const std::string &text) {
+    progress.finish();
+    std::fprintf(stderr, "%s\n", text.c_str());
+  };
+  hooks.module = [&](const std::string &text) { std::fwrite(text.data(), 1, text.size(), stdout); };
+  Status status = compileModel(options, hooks);
+  progress.finish();
+  return cli::exitWith("sluice-compile", status);
+}

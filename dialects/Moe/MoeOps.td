@@ -56,7 +56,7 @@ def Moe_WeightOp : Moe_Op<"weight", [Symbol]> {
     moe.weight @layers.0.attn.q : tensor<256x256xbf16>
       = #moe.source<"model.layers.0.self_attn.q_proj.weight" in "model.safetensors" : tensor<256x256xbf16>>
     ```
-    Constraints: (C1) the type is the expression's type; (C2) the type is static.
+    Constraints: (C1) the type is the expression's type, which is always static.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<AnyRankedTensor>:$type,
                        TypedAttrInterface:$value,

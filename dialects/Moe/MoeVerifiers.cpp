@@ -156,8 +156,6 @@ LogicalResult WeightOp::verify() {
   if (getValue().getType() != getType())
     return fail(*this, 1) << "the expression has type " << getValue().getType()
                           << ", the weight says " << getType();
-  if (!cast<RankedTensorType>(getType()).hasStaticShape())
-    return fail(*this, 2) << "type " << getType() << " has dynamic dimensions";
   return success();
 }
 

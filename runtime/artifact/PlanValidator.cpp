@@ -124,7 +124,7 @@ class ProgramChecker {
 public:
   ProgramChecker(const proto::Plan &plan, const std::vector<abi::FamilyParams> &kernels,
                  const RankLayout &layout, const proto::Bucket &bucket)
-      : plan(plan), kernels(kernels), layout(layout), bucket(bucket),
+      : kernels(kernels), layout(layout), bucket(bucket),
         dims(bucketDims(plan.limits(), bucket.tokens())),
         argBytes(static_cast<size_t>(plan.kernels_size())) {}
 
@@ -321,7 +321,6 @@ private:
 
   int slabKind(int slab) const { return layout.slabs[static_cast<size_t>(slab)]->kind(); }
 
-  const proto::Plan &plan;
   const std::vector<abi::FamilyParams> &kernels;
   const RankLayout &layout;
   const proto::Bucket &bucket;

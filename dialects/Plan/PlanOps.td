@@ -105,7 +105,7 @@ def Plan_SlabOp : Plan_Op<"slab", [HasParent<"RankOp">]> {
     Constraints: (C1) the alignment is a power of two of at least 64.
   }];
   let arguments = (ins Plan_SlabKindAttr:$kind, Plan_Offset:$bytes, Plan_Count:$alignment);
-  let assemblyFormat = "$kind `bytes` $bytes `align` $alignment attr-dict";
+  let assemblyFormat = "`` $kind `bytes` $bytes `align` $alignment attr-dict";
   let hasVerifier = 1;
 }
 
@@ -335,7 +335,7 @@ def Plan_AsyncCollectiveOp : Plan_InProgram<"async.collective"> {
                        DenseI64ArrayAttr:$ranks, OptionalAttr<Plan_Offset>:$root,
                        Plan_Stream:$stream, StrAttr:$label);
   let assemblyFormat = [{
-    $kind $source `into` $result `of` $element_type `among` $ranks (`root` $root^)?
+    `` $kind $source `into` $result `of` $element_type `among` $ranks (`root` $root^)?
     `stream` $stream `label` $label attr-dict `:` qualified(type($source)) `,` qualified(type($result))
   }];
   let hasVerifier = 1;
@@ -408,7 +408,7 @@ def Plan_CmdCollectiveOp : Plan_InProgram<"cmd.collective"> {
                        DenseI64ArrayAttr:$ranks, OptionalAttr<Plan_Offset>:$root,
                        Plan_Stream:$stream, StrAttr:$label);
   let assemblyFormat = [{
-    $kind custom<Range>($source) `into` custom<Range>($result) `of` $element_type `among` $ranks
+    `` $kind custom<Range>($source) `into` custom<Range>($result) `of` $element_type `among` $ranks
     (`root` $root^)? `stream` $stream `label` $label attr-dict
   }];
   let hasVerifier = 1;

@@ -50,7 +50,8 @@ public:
   }
   template <typename T> static AlignedBuffer of(const std::vector<T> &values) {
     AlignedBuffer out(values.size() * sizeof(T));
-    std::memcpy(out.data(), values.data(), out.bytes);
+    if (!values.empty())
+      std::memcpy(out.data(), values.data(), out.bytes);
     return out;
   }
   void *data() const { return memory.get(); }

@@ -41,7 +41,7 @@ public:
   explicit MemoryPacker(int64_t alignment = 256) : alignment(alignment) {}
 
   /// Placement steps that the exact search may take when no ordering meets the bound. It proves
-  /// optimality of about ten buffers, and costs a few milliseconds where it does not end.
+  /// optimality of about eight buffers, and costs some 20 ms where it does not end.
   static constexpr int64_t kSearchSteps = 100'000;
 
   /// Packs; O(n log n + n * live) for each ordering. Sizes must add up to less than 2^62.

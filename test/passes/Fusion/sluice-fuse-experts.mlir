@@ -1,7 +1,7 @@
 // RUN: sluice-opt --sluice-fuse-experts %s | FileCheck %s
 
 moe.weight @layers.0.router : tensor<8x32xbf16> = #moe.source<"router" in "m" : tensor<8x32xbf16>>
-// CHECK: moe.weight @layers.0.experts.gate_up : tensor<8x2x16x32xbf16> = #moe.concat<1, [#moe.reshape<#moe.stack<"e.{}.w1" x 8 in ["m"] : tensor<8x16x32xbf16>> to tensor<8x1x16x32xbf16>>, #moe.reshape<#moe.stack<"e.{}.w3" x 8 {{.*}} to tensor<8x1x16x32xbf16>>]>
+// CHECK: moe.weight @layers.0.experts.gate_up : tensor<8x2x16x32xbf16> = #moe.concat<axis = 1, [#moe.reshape<#moe.stack<"e.{}.w1" x 8 in ["m"] : tensor<8x16x32xbf16>> to tensor<8x1x16x32xbf16>>, #moe.reshape<#moe.stack<"e.{}.w3" x 8 {{.*}} to tensor<8x1x16x32xbf16>>]>
 // CHECK: moe.weight @layers.0.experts.gate_up_bias : tensor<8x2x16xbf16>
 moe.weight @layers.0.experts.gate : tensor<8x16x32xbf16> = #moe.stack<"e.{}.w1" x 8 in ["m"] : tensor<8x16x32xbf16>>
 moe.weight @layers.0.experts.gate_bias : tensor<8x16xbf16> = #moe.source<"gb" in "m" : tensor<8x16xbf16>>
@@ -9,7 +9,7 @@ moe.weight @layers.0.experts.up : tensor<8x16x32xbf16> = #moe.stack<"e.{}.w3" x 
 moe.weight @layers.0.experts.up_bias : tensor<8x16xbf16> = #moe.source<"ub" in "m" : tensor<8x16xbf16>>
 moe.weight @layers.0.experts.down : tensor<8x32x16xbf16> = #moe.stack<"e.{}.w2" x 8 in ["m"] : tensor<8x32x16xbf16>>
 moe.weight @layers.0.experts.down_bias : tensor<8x32xbf16> = #moe.source<"db" in "m" : tensor<8x32xbf16>>
-// CHECK: moe.weight @layers.1.ffn.gate_up : tensor<2x16x32xbf16> = #moe.concat<0,
+// CHECK: moe.weight @layers.1.ffn.gate_up : tensor<2x16x32xbf16> = #moe.concat<axis = 0,
 moe.weight @layers.1.ffn.gate : tensor<16x32xbf16> = #moe.source<"g" in "m" : tensor<16x32xbf16>>
 moe.weight @layers.1.ffn.up : tensor<16x32xbf16> = #moe.source<"u" in "m" : tensor<16x32xbf16>>
 moe.weight @layers.1.ffn.down : tensor<32x16xbf16> = #moe.source<"d" in "m" : tensor<32x16xbf16>>

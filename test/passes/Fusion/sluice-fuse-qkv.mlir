@@ -1,9 +1,9 @@
 // RUN: sluice-opt --sluice-fuse-qkv %s | FileCheck %s
 
 // The merged weight stands before its first part and is named after it.
-// CHECK: moe.weight @layers.0.attn.qkv : tensor<64x32xbf16> = #moe.concat<0, [#moe.source<"q" in "m" : tensor<32x32xbf16>>, #moe.source<"k" in "m" : tensor<16x32xbf16>>, #moe.source<"v" in "m" : tensor<16x32xbf16>>]>
+// CHECK: moe.weight @layers.0.attn.qkv : tensor<64x32xbf16> = #moe.concat<axis = 0, [#moe.source<"q" in "m" : tensor<32x32xbf16>>, #moe.source<"k" in "m" : tensor<16x32xbf16>>, #moe.source<"v" in "m" : tensor<16x32xbf16>>]>
 // A missing bias beside present ones becomes zeros.
-// CHECK: moe.weight @layers.0.attn.qkv_bias : tensor<64xbf16> = #moe.concat<0, [#moe.source<"qb" {{.*}}>, dense<0.000000e+00> : tensor<16xbf16>, #moe.source<"vb"
+// CHECK: moe.weight @layers.0.attn.qkv_bias : tensor<64xbf16> = #moe.concat<axis = 0, [#moe.source<"qb" {{.*}}>, dense<0.000000e+00> : tensor<16xbf16>, #moe.source<"vb"
 moe.weight @layers.0.attn.q : tensor<32x32xbf16> = #moe.source<"q" in "m" : tensor<32x32xbf16>>
 moe.weight @layers.0.attn.k : tensor<16x32xbf16> = #moe.source<"k" in "m" : tensor<16x32xbf16>>
 moe.weight @layers.0.attn.v : tensor<16x32xbf16> = #moe.source<"v" in "m" : tensor<16x32xbf16>>
@@ -30,7 +30,7 @@ func.func @plain(%x: tensor<?x32xf32>, %batch: !moe.batch) -> tensor<?x32xf32> {
 // Norms per head, clamps, and L2 norm with temperature are parts of the epilogue.
 // CHECK-LABEL: func.func @per_head_norm(
 func.func @per_head_norm(%x: tensor<?x32xf32>, %batch: !moe.batch) -> tensor<?x32xf32> {
-  // CHECK-NEXT: moe.qkv %{{.*}} weight @layers.0.attn.qkv{{.*}} cache @kv at %{{.*}} heads 4 rope <dim = 8, base = 1.0e+06> clip 8.0 qk_norm <per_head> q_norm @n8 k_norm @n8 :
+  // CHECK-NEXT: moe.qkv %{{.*}} weight @layers.0.attn.qkv_0 cache @kv at %{{.*}} heads 4 rope <dim = 8, base = 1.0e+06> clip 8.0 qk_norm <per_head> q_norm @n8 k_norm @n8 :
   %q = moe.linear %x weight @layers.0.attn.q : tensor<?x32xf32> -> tensor<?x32xf32>
   %k = moe.linear %x weight @layers.0.attn.k : tensor<?x32xf32> -> tensor<?x16xf32>
   %v = moe.linear %x weight @layers.0.attn.v : tensor<?x32xf32> -> tensor<?x16xf32>

@@ -24,8 +24,7 @@
 
 #include "hwy/highway.h"
 
-#include "hwy/contrib/math/math-inl.h"
-#include "runtime/device/host/EmbeddingElements-inl.h"
+#include "runtime/device/host/NormExp-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sluice::host {
@@ -97,7 +96,7 @@ HWY_INLINE float onlineSoftmax(float *scores, int64_t count, RowState &row) {
   const FloatVec vGreatest = hn::Set(d, greatest);
   FloatVec sum = hn::Zero(d);
   for (int64_t i = 0; i < count; i += kFloatLanes) {
-    const FloatVec weight = hn::Exp(d, hn::Sub(hn::LoadU(d, scores + i), vGreatest));
+    const FloatVec weight = expOf(hn::Sub(hn::LoadU(d, scores + i), vGreatest));
     hn::StoreU(weight, d, scores + i);
     sum = hn::Add(sum, weight);
   }
@@ -139,13 +138,20 @@ template <class Elements> HWY_INLINE hn::Vec<Quad> loadQuad(const typename Eleme
   if constexpr (std::is_same_v<Elements, F32Elements>) {
     return hn::LoadU(d, p);
   } else {
-    const hn::Rebind<uint16_t, Quad> d16;
+    [[maybe_unused]] const hn::Rebind<uint16_t, Quad> d16;
     if constexpr (std::is_same_v<Elements, BF16Elements>) {
       const hn::RebindToUnsigned<Quad> d32;
       return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, hn::LoadU(d16, p))));
     } else {
+#if SLUICE_HAVE_F16C
       const hn::Rebind<hwy::float16_t, Quad> half;
       return hn::PromoteTo(d, hn::BitCast(half, hn::LoadU(d16, p)));
+#else
+      HWY_ALIGN float lanes[4];
+      for (int i = 0; i < 4; ++i)
+        lanes[i] = Elements::widen(p[i]);
+      return hn::Load(d, lanes);
+#endif
     }
   }
 }

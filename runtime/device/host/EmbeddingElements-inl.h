@@ -21,6 +21,9 @@
 
 #include "hwy/highway.h"
 
+#undef SLUICE_HAVE_F16C
+#define SLUICE_HAVE_F16C (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3)
+
 HWY_BEFORE_NAMESPACE();
 namespace sluice::host {
 namespace HWY_NAMESPACE {
@@ -65,18 +68,21 @@ struct F16Elements {
   using T = uint16_t;
   static HWY_INLINE FloatVec load(const T *p) {
     namespace hn = hwy::HWY_NAMESPACE;
-#if HWY_TARGET == HWY_SCALAR
-    // Highway 1.0 widens infinity to 65536 here.
-    return hn::Set(FloatTag(), quant::f16ToFloat(*p));
-#else
+#if SLUICE_HAVE_F16C
     const hn::Rebind<uint16_t, FloatTag> d16;
     const hn::Rebind<hwy::float16_t, FloatTag> half;
     return hn::PromoteTo(FloatTag(), hn::BitCast(half, hn::LoadU(d16, p)));
+#else
+    // Without the hardware's conversion Highway 1.0 widens infinity to 65536.
+    HWY_ALIGN float lanes[kFloatLanes];
+    for (int64_t i = 0; i < kFloatLanes; ++i)
+      lanes[i] = quant::f16ToFloat(p[i]);
+    return hn::Load(FloatTag(), lanes);
 #endif
   }
   static HWY_INLINE void store(FloatVec v, T *p) {
     namespace hn = hwy::HWY_NAMESPACE;
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+#if SLUICE_HAVE_F16C
     const hn::Rebind<uint16_t, FloatTag> d16;
     const hn::Rebind<hwy::float16_t, FloatTag> half;
     hn::StoreU(hn::BitCast(d16, hn::DemoteTo(half, v)), d16, p);

@@ -19,8 +19,7 @@
 
 #include "hwy/highway.h"
 
-#include "hwy/contrib/math/math-inl.h"
-#include "runtime/device/host/EmbeddingElements-inl.h"
+#include "runtime/device/host/NormExp-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace sluice::host {
@@ -30,16 +29,14 @@ namespace hn = hwy::HWY_NAMESPACE;
 /// exp(x - shift)
 struct ShiftedExp {
   FloatVec shift;
-  HWY_INLINE FloatVec operator()(FloatVec x) const {
-    return hn::Exp(FloatTag(), hn::Sub(x, shift));
-  }
+  HWY_INLINE FloatVec operator()(FloatVec x) const { return expOf(hn::Sub(x, shift)); }
 };
 struct Sigmoid {
   HWY_INLINE FloatVec operator()(FloatVec x) const {
     const FloatTag d;
     const FloatVec one = hn::Set(d, 1.0f);
     // exp overflows at 88; the quotient is 0 to float32 from there on.
-    const FloatVec e = hn::Exp(d, hn::Min(hn::Neg(x), hn::Set(d, 88.0f)));
+    const FloatVec e = expOf(hn::Min(hn::Neg(x), hn::Set(d, 88.0f)));
     return hn::Div(one, hn::Add(one, e));
   }
 };
@@ -48,7 +45,7 @@ struct SqrtSoftplus {
   HWY_INLINE FloatVec operator()(FloatVec x) const {
     const FloatTag d;
     const FloatVec limit = hn::Set(d, 20.0f);
-    const FloatVec soft = hn::Log1p(d, hn::Exp(d, hn::Min(x, limit)));
+    const FloatVec soft = hn::Log1p(d, expOf(hn::Min(x, limit)));
     return hn::Sqrt(hn::IfThenElse(hn::Gt(x, limit), x, soft));
   }
 };

@@ -26,7 +26,7 @@
 
 #include "hwy/highway.h"
 
-#include "hwy/contrib/math/math-inl.h"
+#include "runtime/device/host/NormExp-inl.h"
 #include "runtime/device/host/NormRow-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -47,8 +47,10 @@ float greatestOf(const float *x, int64_t n) {
       best[j] = hn::IfThenElse(hn::Gt(v, best[j]), v, best[j]);
     }
   }
-  float greatest =
-      hn::GetLane(hn::MaxOfLanes(d, hn::Max(hn::Max(best[0], best[1]), hn::Max(best[2], best[3]))));
+  // Not MaxOfLanes: its emulation never returns -infinity.
+  HWY_ALIGN float lanes[kFloatLanes];
+  hn::Store(hn::Max(hn::Max(best[0], best[1]), hn::Max(best[2], best[3])), d, lanes);
+  float greatest = *std::max_element(lanes, lanes + kFloatLanes);
   for (; i < n; ++i)
     greatest = x[i] > greatest ? x[i] : greatest;
   return greatest;
@@ -61,7 +63,7 @@ void weigh(const float *x, int64_t n, float greatest, float temperature, float *
   const FloatVec one = hn::Set(d, 1.0f);
   auto weight = [&](FloatVec v) HWY_ATTR {
     // Infinities equal to the greatest would give NaN below.
-    return hn::IfThenElse(hn::Eq(v, top), one, hn::Exp(d, hn::Div(hn::Sub(v, top), divisor)));
+    return hn::IfThenElse(hn::Eq(v, top), one, expOf(hn::Div(hn::Sub(v, top), divisor)));
   };
   int64_t i = 0;
   for (; i + kFloatLanes <= n; i += kFloatLanes)

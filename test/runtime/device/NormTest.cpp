@@ -37,11 +37,12 @@ TEST(Norm, AllKinds) {
   Random random(1);
   for (abi::NormKind kind : {abi::NormKind::kRms, abi::NormKind::kLayer, abi::NormKind::kL2})
     for (abi::RowSet set : {abi::RowSet::kTokens, abi::RowSet::kLogitRows})
-      for (auto [width, groups] : std::vector<std::pair<int64_t, int64_t>>{
+      for (auto shape : std::vector<std::pair<int64_t, int64_t>>{
                {1, 1}, {7, 1}, {64, 1}, {1000, 1}, {96, 4}, {35, 7}, {4096, 1}})
         for (bool bias : {false, true}) {
           if (bias && kind == abi::NormKind::kL2)
             continue;
+          const int64_t width = shape.first, groups = shape.second;
           abi::NormParams p;
           p.kind = kind, p.rows = set, p.width = width, p.groups = groups, p.bias = bias;
           const int64_t rows = uniformInt(random, 1, 9), group = width / groups;

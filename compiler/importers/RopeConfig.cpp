@@ -155,6 +155,7 @@ moe::RopeAttr readRope(ConfigReader &config, MLIRContext &context, int64_t headD
       known += (known.empty() ? "" : ", ") + row.name.str();
     inner->error(inner->has("rope_type") ? "rope_type" : "type",
                  "RoPE type \"" + typeName + "\" is not supported; supported are " + known);
+    inner->ignoreAll();
   }
   if (config.failed())
     return {};

@@ -130,6 +130,8 @@ Status Checkpoint::openFiles() {
   std::vector<std::string> unlisted;
   for (uint32_t file = 0; file < opened.size(); ++file)
     for (const SafetensorsTensor &tensor : opened[file].tensors()) {
+      if (isSafetensorsPadding(tensor.name)) // of files that our own writer made
+        continue;
       if (!fileOfTensor.empty()) {
         auto listed = fileOfTensor.find(tensor.name);
         if (listed == fileOfTensor.end() || listed->second != fileNames[file]) {

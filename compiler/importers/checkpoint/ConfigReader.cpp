@@ -100,6 +100,11 @@ std::optional<ConfigReader> ConfigReader::getObject(std::string_view key) {
 
 void ConfigReader::ignore(std::string_view key) { understand(key); }
 
+void ConfigReader::ignoreAll() {
+  for (const json::Member &member : *cursor.value().objectIf())
+    ignore(member.key);
+}
+
 void ConfigReader::adopt(const ConfigReader &other) {
   state->problems.insert(state->problems.end(), other.problems().begin(), other.problems().end());
 }

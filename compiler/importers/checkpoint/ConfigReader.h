@@ -63,6 +63,8 @@ public:
   /// Marks a key as understood although its value is not used: one that does not change what this
   /// family computes.
   void ignore(std::string_view key);
+  /// The same for every key of this object: after an error that leaves their meaning open.
+  void ignoreAll();
 
   /// The object this reads.
   const json::Value &value() const { return cursor.value(); }

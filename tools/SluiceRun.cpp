@@ -61,7 +61,7 @@ private:
   Status loadTokenizer() {
     if (tokenizer)
       return Status::ok();
-    constexpr char file[] = "tokenizer/tokenizer.json";
+    constexpr char file[] = "tokenizer.json";
     Result<std::string> json = engine->readArtifactFile(file);
     if (json.status().code() == StatusCode::kNotFound)
       return notFound(options.artifact + " holds no tokenizer; the checkpoint had no "

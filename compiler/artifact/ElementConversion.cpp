@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "compiler/artifact/ElementConversion.h"
 
-#include "runtime/base/BFloat16.h"
+#include "runtime/base/NarrowFloat.h"
 
 #include <cassert>
 #include <cstring>

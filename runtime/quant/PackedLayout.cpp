@@ -9,7 +9,7 @@
 //===------------------------------------------------------------------------===//
 #include "runtime/quant/PackedLayout.h"
 
-#include "runtime/quant/Float16.h"
+#include "runtime/base/NarrowFloat.h"
 
 #include <algorithm>
 #include <cstring>
@@ -34,13 +34,13 @@ struct F32 {
 };
 struct BF16 {
   using Bits = uint16_t;
-  static float widen(Bits bits) { return bf16ToFloat(bits); }
-  static Bits narrow(float value) { return floatToBf16(value); }
+  static float widen(Bits bits) { return bf16ToF32(bits); }
+  static Bits narrow(float value) { return f32ToBf16(value); }
 };
 struct F16 {
   using Bits = uint16_t;
-  static float widen(Bits bits) { return f16ToFloat(bits); }
-  static Bits narrow(float value) { return floatToF16(value); }
+  static float widen(Bits bits) { return f16ToF32(bits); }
+  static Bits narrow(float value) { return f32ToF16(value); }
 };
 
 template <typename Fn> void withElement(ElementType type, const Fn &fn) {

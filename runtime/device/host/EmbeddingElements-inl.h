@@ -4,7 +4,7 @@
 //
 // Embedding tables and KV caches hold float32, bfloat16 or binary16; kernels compute in float32.
 // These three types widen and narrow one vector (or one element, for the tail of a row) and give
-// the bits that runtime/quant/Float16.h defines. Highway's own narrowing to bfloat16 truncates, so
+// the bits that runtime/base/NarrowFloat.h defines. Highway's own narrowing to bfloat16 truncates, so
 // rounding is done here. Include inside a file compiled by foreach_target.h, after highway.h.
 //
 //===------------------------------------------------------------------------===//
@@ -15,7 +15,7 @@
 #define SLUICE_RUNTIME_DEVICE_HOST_EMBEDDINGELEMENTS_INL_H
 #endif
 
-#include "runtime/quant/Float16.h"
+#include "runtime/base/NarrowFloat.h"
 
 #include <cstdint>
 
@@ -60,8 +60,8 @@ struct BF16Elements {
     const auto kept = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), quiet, rounded);
     hn::StoreU(hn::DemoteTo(d16, hn::BitCast(i32, hn::ShiftRight<16>(kept))), d16, p);
   }
-  static HWY_INLINE float widen(T x) { return quant::bf16ToFloat(x); }
-  static HWY_INLINE T narrow(float x) { return quant::floatToBf16(x); }
+  static HWY_INLINE float widen(T x) { return bf16ToF32(x); }
+  static HWY_INLINE T narrow(float x) { return f32ToBf16(x); }
 };
 
 struct F16Elements {
@@ -76,7 +76,7 @@ struct F16Elements {
     // Without the hardware's conversion Highway 1.0 widens infinity to 65536.
     HWY_ALIGN float lanes[kFloatLanes];
     for (int64_t i = 0; i < kFloatLanes; ++i)
-      lanes[i] = quant::f16ToFloat(p[i]);
+      lanes[i] = f16ToF32(p[i]);
     return hn::Load(FloatTag(), lanes);
 #endif
   }
@@ -91,11 +91,11 @@ struct F16Elements {
     HWY_ALIGN float lanes[kFloatLanes];
     hn::Store(v, FloatTag(), lanes);
     for (int64_t i = 0; i < kFloatLanes; ++i)
-      p[i] = quant::floatToF16(lanes[i]);
+      p[i] = f32ToF16(lanes[i]);
 #endif
   }
-  static HWY_INLINE float widen(T x) { return quant::f16ToFloat(x); }
-  static HWY_INLINE T narrow(float x) { return quant::floatToF16(x); }
+  static HWY_INLINE float widen(T x) { return f16ToF32(x); }
+  static HWY_INLINE T narrow(float x) { return f32ToF16(x); }
 };
 
 } // namespace HWY_NAMESPACE

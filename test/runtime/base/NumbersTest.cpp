@@ -7,7 +7,7 @@
 // midpoint to the nearer one.
 //
 //===------------------------------------------------------------------------===//
-#include "runtime/base/BFloat16.h"
+#include "runtime/base/NarrowFloat.h"
 #include "runtime/base/DataType.h"
 #include "runtime/base/Format.h"
 
@@ -41,7 +41,7 @@ void checkFormat(unsigned maxCode, unsigned signBit, Decode decode, Encode encod
   }
 }
 
-TEST(BFloat16, Bf16) {
+TEST(NarrowFloat, Bf16) {
   // Below the smallest normal the midpoint's neighbours are fewer bits apart, but floats all the
   // same.
   checkFormat<uint16_t>(0x7f7f, 0x8000, bf16ToF32, f32ToBf16);
@@ -54,7 +54,7 @@ TEST(BFloat16, Bf16) {
   static_assert(f32ToBf16(1.0f) == 0x3f80 && bf16ToF32(0x4049) == 3.140625f);
 }
 
-TEST(BFloat16, F16) {
+TEST(NarrowFloat, F16) {
   checkFormat<uint16_t>(0x7bff, 0x8000, f16ToF32, f32ToF16);
   EXPECT_EQ(f32ToF16(65519.996f), 0x7bff);
   EXPECT_EQ(f32ToF16(65520.0f), 0x7c00);
@@ -67,7 +67,7 @@ TEST(BFloat16, F16) {
   static_assert(f32ToF16(1.0f) == 0x3c00 && f16ToF32(0x0001) == 0x1p-24f);
 }
 
-TEST(BFloat16, F8E4M3) {
+TEST(NarrowFloat, F8E4M3) {
   checkFormat<uint8_t>(0x7e, 0x80, f8E4M3ToF32, f32ToF8E4M3);
   EXPECT_EQ(f8E4M3ToF32(0x7e), 448.0f);
   EXPECT_EQ(f8E4M3ToF32(0x01), 0x1p-9f);
@@ -78,7 +78,7 @@ TEST(BFloat16, F8E4M3) {
   EXPECT_TRUE(std::isnan(f8E4M3ToF32(0x7f)) && std::isnan(f8E4M3ToF32(0xff)));
 }
 
-TEST(BFloat16, F8E5M2) {
+TEST(NarrowFloat, F8E5M2) {
   checkFormat<uint8_t>(0x7b, 0x80, f8E5M2ToF32, f32ToF8E5M2);
   EXPECT_EQ(f8E5M2ToF32(0x7b), 57344.0f);
   EXPECT_EQ(f8E5M2ToF32(0x7c), kInf);
@@ -88,7 +88,7 @@ TEST(BFloat16, F8E5M2) {
   EXPECT_EQ(f32ToF8E5M2(kNan), 0x7f);
 }
 
-TEST(BFloat16, F8E8M0) {
+TEST(NarrowFloat, F8E8M0) {
   using enum ScaleRounding;
   for (int code = 0; code <= 254; ++code) {
     float value = f8E8M0ToF32(static_cast<uint8_t>(code));

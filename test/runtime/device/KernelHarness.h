@@ -14,7 +14,7 @@
 #include "runtime/artifact/StepAbi.h"
 #include "runtime/device/host/HostKernel.h"
 #include "runtime/device/host/Isa.h"
-#include "runtime/quant/Float16.h"
+#include "runtime/base/NarrowFloat.h"
 #include "runtime/quant/PackedLayout.h"
 
 #include <gtest/gtest.h>
@@ -64,7 +64,7 @@ inline float readElement(const std::string &type, const void *data, int64_t i) {
   if (type == "f32")
     return static_cast<const float *>(data)[i];
   uint16_t bits = static_cast<const uint16_t *>(data)[i];
-  return type == "bf16" ? quant::bf16ToFloat(bits) : quant::f16ToFloat(bits);
+  return type == "bf16" ? bf16ToF32(bits) : f16ToF32(bits);
 }
 
 inline void writeElement(const std::string &type, void *data, int64_t i, float value) {
@@ -72,7 +72,7 @@ inline void writeElement(const std::string &type, void *data, int64_t i, float v
     static_cast<float *>(data)[i] = value;
   else
     static_cast<uint16_t *>(data)[i] =
-        type == "bf16" ? quant::floatToBf16(value) : quant::floatToF16(value);
+        type == "bf16" ? f32ToBf16(value) : f32ToF16(value);
 }
 
 /// The buffers of one launch.

@@ -8,7 +8,7 @@
 //===------------------------------------------------------------------------===//
 #include "runtime/quant/PackedLayout.h"
 
-#include "runtime/quant/Float16.h"
+#include "runtime/base/NarrowFloat.h"
 
 #include <cstring>
 #include <gmock/gmock.h>
@@ -34,7 +34,7 @@ std::vector<uint16_t> randomHalves(int64_t count, unsigned seed) {
   std::mt19937 random(seed);
   std::vector<uint16_t> out(static_cast<size_t>(count));
   for (uint16_t &value : out)
-    value = floatToBf16(std::normal_distribution<float>(0, 1)(random));
+    value = f32ToBf16(std::normal_distribution<float>(0, 1)(random));
   return out;
 }
 
@@ -139,16 +139,16 @@ TEST(PackedLayout, ConversionsRoundOnceAndUnpackInverts) {
     for (size_t i = 0; i < values.size(); ++i) {
       float expected = values[i];
       if (name == std::string("bf16"))
-        expected = bf16ToFloat(floatToBf16(expected));
+        expected = bf16ToF32(f32ToBf16(expected));
       else if (name == std::string("f16"))
-        expected = f16ToFloat(floatToF16(expected));
+        expected = f16ToF32(f32ToF16(expected));
       ASSERT_EQ(unpacked[i], expected) << name << " at " << i;
     }
   }
 }
 
 TEST(PackedLayout, WideningAndCrossingSources) {
-  const uint16_t half = floatToF16(0.333f), brain = floatToBf16(-1.7f);
+  const uint16_t half = f32ToF16(0.333f), brain = f32ToBf16(-1.7f);
   struct Case {
     ElementType from;
     uint16_t bits;
@@ -156,10 +156,10 @@ TEST(PackedLayout, WideningAndCrossingSources) {
     float expected;
   };
   for (const Case &c :
-       {Case{ElementType::kF16, half, "f32", f16ToFloat(half)},
-        Case{ElementType::kBF16, brain, "f32", bf16ToFloat(brain)},
-        Case{ElementType::kF16, half, "bf16", bf16ToFloat(floatToBf16(f16ToFloat(half)))},
-        Case{ElementType::kBF16, brain, "f16", f16ToFloat(floatToF16(bf16ToFloat(brain)))}}) {
+       {Case{ElementType::kF16, half, "f32", f16ToF32(half)},
+        Case{ElementType::kBF16, brain, "f32", bf16ToF32(brain)},
+        Case{ElementType::kF16, half, "bf16", bf16ToF32(f32ToBf16(f16ToF32(half)))},
+        Case{ElementType::kBF16, brain, "f16", f16ToF32(f32ToF16(bf16ToF32(brain)))}}) {
     auto layout = PackedLayout::create("panel16", formatOf(c.to), 1, 1);
     ASSERT_TRUE(layout.isOk());
     Bytes blob(layout->blobBytes());

@@ -1,4 +1,4 @@
-//===- BFloat16.h - Conversions between float and the narrow formats --------===//
+//===- NarrowFloat.h - Conversions between float and the narrow formats --------===//
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
@@ -7,8 +7,8 @@
 // definition that SIMD kernels are tested against. All narrowing rounds to nearest, ties to even.
 //
 //===------------------------------------------------------------------------===//
-#ifndef SLUICE_RUNTIME_BASE_BFLOAT16_H
-#define SLUICE_RUNTIME_BASE_BFLOAT16_H
+#ifndef SLUICE_RUNTIME_BASE_NARROWFLOAT_H
+#define SLUICE_RUNTIME_BASE_NARROWFLOAT_H
 
 #include <bit>
 #include <cstdint>
@@ -157,4 +157,4 @@ constexpr uint8_t f32ToF8E8M0(float value, ScaleRounding rounding) {
 
 } // namespace sluice
 
-#endif // SLUICE_RUNTIME_BASE_BFLOAT16_H
+#endif // SLUICE_RUNTIME_BASE_NARROWFLOAT_H

@@ -58,6 +58,10 @@ function(sluice_add_library name)
   endif()
 endfunction()
 
+# The compiler's installed programs look for LLVM's libraries where they were linked: Debian keeps
+# them outside the loader's path.
+set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
+
 # sluice_add_tool(NAME SOURCES ... [LINK ...] [MLIR]): a program in build/bin.
 function(sluice_add_tool name)
   cmake_parse_arguments(A "MLIR" "" "SOURCES;LINK" ${ARGN})

@@ -112,6 +112,9 @@ private:
           std::make_shared<SyntheticNode>(SyntheticTensor({key.data(), key.size()}, shape), dtype));
     }
     std::optional<CheckpointTensor> found = checkpoint.find({key.data(), key.size()});
+    if (!found && checkpoint.folder().empty())
+      return notFound(name + " is needed, but there is no checkpoint; name the folder of the "
+                             "weights with --checkpoint");
     if (!found)
       return notFound(name + " is not in the checkpoint \"" + checkpoint.folder() +
                       "\"; the module was made from another one");

@@ -63,6 +63,8 @@ public:
     // Verification between passes is ours (VerifyPhase) and MLIR's own; threads would only reorder
     // diagnostics of modules this small.
     context.disableMultithreading();
+    // A diagnostic names what is wrong; the whole module printed after it would bury that.
+    context.printOpOnDiagnostic(false);
     context.getDiagEngine().registerHandler([this](Diagnostic &diag) {
       std::string text = formatDiagnostic(diag);
       if (diag.getSeverity() == DiagnosticSeverity::Error && firstError.empty())

@@ -45,6 +45,11 @@ Status forEachLogits(Engine &engine, std::span<const int32_t> tokens, const Logi
   size_t chunk = size_t(std::min(info.maxBatchTokens, info.maxLogitRows));
   if (tokens.empty())
     return invalidArgument("no tokens; at least one is needed");
+  // A step would name the tokens of its own chunk, not those of the whole text.
+  if (tokens.size() > size_t(info.maxSeqLen))
+    return invalidArgument(format("the text has %zu tokens, but the plan allows %d per sequence; "
+                                  "shorten it or compile with a larger --max-seq-len",
+                                  tokens.size(), info.maxSeqLen));
   for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
     StepEntry entry;
     entry.sequence = sequence.id();

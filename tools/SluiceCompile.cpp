@@ -25,13 +25,15 @@ int main(int argc, char **argv) {
   CompileOptions options;
   bool phases = false, models = false, targets = false, kernels = false, quiet = false;
 
-  app.add_option("model", options.model, "checkpoint folder (config.json and safetensors), or a .mlir file");
+  app.add_option("model", options.model,
+                 "checkpoint folder (config.json and safetensors), or a .mlir file");
   app.add_option("-o,--output", options.output, "artifact folder to write, NAME.sluice");
 
   auto *limits = app.add_option_group("Limits", "the worst case the plan is made for; 0 = chosen");
   limits->add_option("--max-batch-tokens", options.maxBatchTokens, "tokens in one step [512]");
   limits->add_option("--max-seqs", options.maxSeqs, "sequences alive at once [16]");
-  limits->add_option("--max-seq-len", options.maxSeqLen, "tokens of one sequence [model, at most 4096]");
+  limits->add_option("--max-seq-len", options.maxSeqLen,
+                     "tokens of one sequence [model, at most 4096]");
   limits->add_option("--max-logit-rows", options.maxLogitRows, "rows of logits in one step");
   limits->add_option("--page-size", options.pageSize, "tokens in one KV page [16]");
   limits->add_option("--num-pages", options.numPages, "KV pages");
@@ -47,12 +49,15 @@ int main(int argc, char **argv) {
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   decisions->add_option("--buckets", options.buckets, "token counts of the programs, 1,8,64,512")
       ->delimiter(',');
-  decisions->add_option("--weights", options.weights, "checkpoint, or synthetic: config.json suffices")
+  decisions
+      ->add_option("--weights", options.weights, "checkpoint, or synthetic: config.json suffices")
       ->check(CLI::IsMember({"checkpoint", "synthetic"}));
 
   auto *output = app.add_option_group("Phases and output");
-  output->add_option("--compile-to", options.compileTo, "stop after this phase and print the module");
-  output->add_option("--dump-phases-to", options.dumpPhasesTo, "folder for one .mlir file per phase");
+  output->add_option("--compile-to", options.compileTo,
+                     "stop after this phase and print the module");
+  output->add_option("--dump-phases-to", options.dumpPhasesTo,
+                     "folder for one .mlir file per phase");
   output->add_option("--checkpoint", options.checkpoint, "folder of the weights of a .mlir model");
   output->add_option("--report", options.report, "also write the report to this file");
   output->add_flag("--quiet", quiet, "no progress");

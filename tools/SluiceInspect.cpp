@@ -23,8 +23,6 @@ struct InspectOptions {
   int bucket = 0;
 };
 
-
-
 const char *slabKind(proto::Slab::Kind kind) {
   switch (kind) {
   case proto::Slab::WEIGHTS:
@@ -50,10 +48,11 @@ void printSummary(const Artifact &artifact) {
               model.num_layers(), model.hidden_size(), model.num_experts(), model.top_k(),
               model.vocab_size(), 1e-6 * double(model.total_parameters()),
               1e-6 * double(model.active_parameters()));
-  std::printf("limits   %u tokens per step, %u sequences of at most %u tokens, %u logits rows, %u KV "
-              "pages of %u tokens\n",
-              limits.max_batch_tokens(), limits.max_seqs(), limits.max_seq_len(),
-              limits.max_logit_rows(), limits.num_pages(), limits.page_size());
+  std::printf(
+      "limits   %u tokens per step, %u sequences of at most %u tokens, %u logits rows, %u KV "
+      "pages of %u tokens\n",
+      limits.max_batch_tokens(), limits.max_seqs(), limits.max_seq_len(), limits.max_logit_rows(),
+      limits.num_pages(), limits.page_size());
   for (const proto::RankProgram &rank : plan.ranks()) {
     std::printf("rank %u  ", rank.rank());
     uint64_t total = 0;
@@ -64,11 +63,11 @@ void printSummary(const Artifact &artifact) {
     std::printf(" together %s\n", formatBytes(total).c_str());
     std::printf("  %-8s %9s %12s %12s %9s\n", "bucket", "launches", "arena", "live", "packing");
     for (const proto::Bucket &bucket : rank.buckets())
-      std::printf("  %-8u %9d %12s %12s %8.1f%%\n", bucket.tokens(), bucket.commands_size(),
-                  formatBytes(bucket.arena_bytes()).c_str(), formatBytes(bucket.live_bytes()).c_str(),
-                  bucket.live_bytes()
-                      ? 100.0 * double(bucket.arena_bytes()) / double(bucket.live_bytes())
-                      : 100.0);
+      std::printf(
+          "  %-8u %9d %12s %12s %8.1f%%\n", bucket.tokens(), bucket.commands_size(),
+          formatBytes(bucket.arena_bytes()).c_str(), formatBytes(bucket.live_bytes()).c_str(),
+          bucket.live_bytes() ? 100.0 * double(bucket.arena_bytes()) / double(bucket.live_bytes())
+                              : 100.0);
   }
 }
 

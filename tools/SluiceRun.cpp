@@ -73,8 +73,14 @@ private:
   }
 
   Result<std::vector<int32_t>> inputIds() {
+    auto empty = [] {
+      return invalidArgument("the prompt is empty; give at least one token of text with --prompt, "
+                             "--prompt-file or --token-ids");
+    };
     if (!options.tokenIds.empty())
       return parseIds(options.tokenIds);
+    if (options.prompt.empty() && options.promptFile.empty())
+      return empty();
     std::string text = options.prompt;
     if (!options.promptFile.empty()) {
       SLUICE_ASSIGN_OR_RETURN(text, readFile(options.promptFile));
@@ -82,8 +88,7 @@ private:
     SLUICE_RETURN_IF_ERROR(loadTokenizer());
     SLUICE_ASSIGN_OR_RETURN(std::vector<int32_t> ids, tokenizer->encode(text));
     if (ids.empty())
-      return invalidArgument("the prompt is empty; give at least one token of text with --prompt, "
-                             "--prompt-file or --token-ids");
+      return empty();
     return ids;
   }
 
@@ -94,8 +99,9 @@ private:
       int32_t id = 0;
       auto [next, error] = std::from_chars(at, end, id);
       if (error != std::errc() || (next < end && *next != ','))
-        return invalidArgument("--token-ids \"" + list + "\": expected numbers separated by commas, "
-                                                         "such as 1,2,3");
+        return invalidArgument("--token-ids \"" + list +
+                               "\": expected numbers separated by commas, "
+                               "such as 1,2,3");
       ids.push_back(id);
       at = next + (next < end);
     }
@@ -150,13 +156,14 @@ private:
                        const LatencyHistogram &latency) const {
     std::fprintf(stderr, "\n%zu prompt tokens, %zu generated (%s)\n", promptTokens,
                  result.tokens.size(), finishName(result.reason));
-    std::fprintf(stderr, "load %.3f s, first token %.2f ms after the request (%.0f prompt tokens/s)\n",
+    std::fprintf(stderr,
+                 "load %.3f s, first token %.2f ms after the request (%.0f prompt tokens/s)\n",
                  loadSeconds, 1e3 * result.firstTokenSeconds,
                  double(promptTokens) / result.firstTokenSeconds);
     if (latency.count())
       std::fprintf(stderr, "%.1f tokens/s; per token p50 %.3f ms, p90 %.3f ms, p99 %.3f ms\n",
-                   double(latency.count()) / latency.sum(), 1e3 * latency.p50(), 1e3 * latency.p90(),
-                   1e3 * latency.p99());
+                   double(latency.count()) / latency.sum(), 1e3 * latency.p50(),
+                   1e3 * latency.p90(), 1e3 * latency.p99());
   }
 
   static const char *finishName(FinishReason reason) {
@@ -186,8 +193,8 @@ private:
       Status appended;
       status = forEachLogits(*engine, ids, [&](int64_t, std::span<const float> rows) {
         if (appended.isOk())
-          appended = writer.append("logits", {reinterpret_cast<const uint8_t *>(rows.data()),
-                                              rows.size_bytes()});
+          appended = writer.append(
+              "logits", {reinterpret_cast<const uint8_t *>(rows.data()), rows.size_bytes()});
       });
       if (status.isOk())
         status = appended;
@@ -212,12 +219,11 @@ private:
     SLUICE_ASSIGN_OR_RETURN(std::vector<int32_t> ids,
                             tokenizer->encode(text, /*addSpecial=*/false));
     cli::Progress progress(!options.quiet);
-    SLUICE_ASSIGN_OR_RETURN(Perplexity result,
-                            scorePerplexity(*engine, ids, options.scoreWindow,
-                                            [&](int64_t done, int64_t total) {
-                                              progress.update("scoring", uint64_t(done),
-                                                              uint64_t(total));
-                                            }));
+    SLUICE_ASSIGN_OR_RETURN(
+        Perplexity result,
+        scorePerplexity(*engine, ids, options.scoreWindow, [&](int64_t done, int64_t total) {
+          progress.update("scoring", uint64_t(done), uint64_t(total));
+        }));
     progress.finish();
     std::printf("perplexity %.4f over %lld predictions (%lld windows of %d, %lld tokens)\n",
                 result.perplexity, (long long)result.predictions, (long long)result.windows,
@@ -288,8 +294,9 @@ int main(int argc, char **argv) {
       ->check(CLI::PositiveNumber);
   output->add_option("--tolerance", options.tolerance.logit, "largest logit difference of --verify")
       ->check(CLI::NonNegativeNumber);
-  output->add_option("--margin", options.tolerance.margin,
-                     "--verify compares choices whose margin exceeds this")
+  output
+      ->add_option("--margin", options.tolerance.margin,
+                   "--verify compares choices whose margin exceeds this")
       ->check(CLI::NonNegativeNumber);
   output->add_flag("--quiet", options.quiet, "no statistics, no progress");
 

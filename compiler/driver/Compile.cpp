@@ -233,9 +233,9 @@ std::vector<std::string> listPhases() {
 std::vector<std::string> listModels() {
   std::vector<std::string> result;
   for (const ModelFamily &family : allModelFamilies())
-    result.push_back((family.name + ": " + llvm::join(family.architectures, ", ") + " (" +
-                      family.formats + ")")
-                         .str());
+    result.push_back(
+        (family.name + ": " + llvm::join(family.architectures, ", ") + " (" + family.formats + ")")
+            .str());
   return result;
 }
 

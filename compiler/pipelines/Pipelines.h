@@ -3,7 +3,8 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // Which passes make up which phase. sluice-compile runs the phases one after the other; sluice-opt
-// registers each of them as a pipeline, so that any stretch of a compilation can be repeated by hand.
+// registers each of them as a pipeline, so that any stretch of a compilation can be repeated by
+// hand.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SLUICE_COMPILER_PIPELINES_PIPELINES_H

@@ -2,8 +2,8 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Passes that merge operations merge their weights too: they build one expression out of several and
-// give it a name next to the old ones. This is the one place that does so, so that names stay
+// Passes that merge operations merge their weights too: they build one expression out of several
+// and give it a name next to the old ones. This is the one place that does so, so that names stay
 // predictable ("layers.0.attn.q" and "layers.0.attn.k" merge into "layers.0.attn.qkv").
 //
 //===----------------------------------------------------------------------===//
@@ -46,7 +46,8 @@ public:
   /// agree.
   static mlir::TypedAttr concat(int64_t axis, llvm::ArrayRef<mlir::TypedAttr> operands);
 
-  /// The operand, or zeros of the given type when there is none (a missing bias beside present ones).
+  /// The operand, or zeros of the given type when there is none (a missing bias beside present
+  /// ones).
   static mlir::TypedAttr orZeros(mlir::TypedAttr operand, mlir::RankedTensorType type);
 
 private:

@@ -2,9 +2,9 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// A gated feed-forward part is two products with an activation between them. The first is one kernel
-// over stacked gate and up weights with the activation in its epilogue; the second ends in the
-// weighted sum over a token's experts. Two launches are what the data dependence needs.
+// A gated feed-forward part is two products with an activation between them. The first is one
+// kernel over stacked gate and up weights with the activation in its epilogue; the second ends in
+// the weighted sum over a token's experts. Two launches are what the data dependence needs.
 //
 //===----------------------------------------------------------------------===//
 #include "passes/Analysis/WeightSymbols.h"
@@ -50,8 +50,8 @@ private:
   static FlatSymbolRefAttr stack(WeightSymbols &weights, FlatSymbolRefAttr gate,
                                  FlatSymbolRefAttr up, size_t axis, StringRef leaf) {
     SmallVector<int64_t> shape = withUnitAxis(weights.shape(gate), axis);
-    TypedAttr value = WeightSymbols::concat(
-        axis, {weights.reshaped(gate, shape), weights.reshaped(up, shape)});
+    TypedAttr value =
+        WeightSymbols::concat(axis, {weights.reshaped(gate, shape), weights.reshaped(up, shape)});
     return weights.create(weights.lookup(gate), leaf, value);
   }
 

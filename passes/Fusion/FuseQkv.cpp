@@ -2,10 +2,10 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Everything between a layer's first norm and its attention depends on one row of activations, so one
-// kernel does it: one product against the concatenated weights, and an epilogue that normalises,
-// rotates and stores keys and values where attention will read them. The pass recognises the chains
-// by structure, not by model.
+// Everything between a layer's first norm and its attention depends on one row of activations, so
+// one kernel does it: one product against the concatenated weights, and an epilogue that
+// normalises, rotates and stores keys and values where attention will read them. The pass
+// recognises the chains by structure, not by model.
 //
 //===----------------------------------------------------------------------===//
 #include "passes/Analysis/WeightSymbols.h"
@@ -66,8 +66,8 @@ FailureOr<Chain> matchChain(Value value, StringRef role, Operation *anchor) {
   }
   for (Operation *op : chain.ops)
     if (!op->hasOneUse()) {
-      anchor->emitError("cannot fuse the ") << role << " of this cache: '" << op->getName()
-                                            << "' on its way has other readers";
+      anchor->emitError("cannot fuse the ")
+          << role << " of this cache: '" << op->getName() << "' on its way has other readers";
       return failure();
     }
   return chain;
@@ -167,8 +167,7 @@ private:
         TypedAttr operand;
         if (linear.getBiasAttr())
           operand = weights.expr(linear.getBiasAttr());
-        biases.push_back(
-            WeightSymbols::orZeros(operand, RankedTensorType::get({rows}, biasType)));
+        biases.push_back(WeightSymbols::orZeros(operand, RankedTensorType::get({rows}, biasType)));
       }
       bias = weights.create(anchor, "qkv_bias", WeightSymbols::concat(0, biases));
     }

@@ -3,8 +3,9 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // At small batches a step is paid in kernel boundaries and in passes over the residual stream. The
-// sum and its norm read the same row, so one kernel does both. The merged operation stands where the
-// residual stood: its operands dominate that place, and every later reader of the sum still sees it.
+// sum and its norm read the same row, so one kernel does both. The merged operation stands where
+// the residual stood: its operands dominate that place, and every later reader of the sum still
+// sees it.
 //
 //===----------------------------------------------------------------------===//
 #include "passes/Passes.h"
@@ -45,9 +46,9 @@ struct FuseResidualNormPass : impl::FuseResidualNormBase<FuseResidualNormPass> {
         continue;
       OpBuilder builder(residual);
       auto fused = moe::ResidualNormOp::create(
-          builder, norm.getLoc(), TypeRange{residual.getType(), norm.getType()},
-          norm.getKindAttr(), residual.getResidual(), residual.getDelta(), norm.getWeightAttr(),
-          norm.getBiasAttr(), norm.getEpsAttr(), residual.getMultiplierAttr());
+          builder, norm.getLoc(), TypeRange{residual.getType(), norm.getType()}, norm.getKindAttr(),
+          residual.getResidual(), residual.getDelta(), norm.getWeightAttr(), norm.getBiasAttr(),
+          norm.getEpsAttr(), residual.getMultiplierAttr());
       residual.getResult().replaceAllUsesWith(fused.getSum());
       norm.getResult().replaceAllUsesWith(fused.getResult());
       norm.erase();

@@ -2,8 +2,8 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Unfused, routing is a small product, a softmax, a top-k and a sort, each with its own launch: 5-8 %
-// of a token's latency in published engines. One kernel does all four and leaves the expert-major
+// Unfused, routing is a small product, a softmax, a top-k and a sort, each with its own launch: 5-8
+// % of a token's latency in published engines. One kernel does all four and leaves the expert-major
 // order that the expert kernels walk.
 //
 //===----------------------------------------------------------------------===//

@@ -2,9 +2,9 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Importers state a model the way its publisher does. What follows wants one form: no operation that
-// does nothing, no weight stored twice, nothing unused. Doing this once here keeps importers literal
-// and later passes simple.
+// Importers state a model the way its publisher does. What follows wants one form: no operation
+// that does nothing, no weight stored twice, nothing unused. Doing this once here keeps importers
+// literal and later passes simple.
 //
 //===----------------------------------------------------------------------===//
 #include "passes/Passes.h"
@@ -90,8 +90,7 @@ private:
     llvm::DenseSet<StringAttr> used;
     forEachReference(module, [&](FlatSymbolRefAttr ref) { used.insert(ref.getAttr()); });
     for (Operation &op : llvm::make_early_inc_range(module.getOps()))
-      if (isa<moe::WeightOp, moe::KvCacheOp>(op) &&
-          !used.contains(SymbolTable::getSymbolName(&op)))
+      if (isa<moe::WeightOp, moe::KvCacheOp>(op) && !used.contains(SymbolTable::getSymbolName(&op)))
         op.erase();
   }
 };

@@ -28,7 +28,8 @@ struct PartitionRanksPass : impl::PartitionRanksBase<PartitionRanksPass> {
       module.emitError("no model function @step to partition");
       return signalPassFailure();
     }
-    if (auto ranks = module->getAttrOfType<IntegerAttr>("moe.ranks"); ranks && ranks.getInt() != 1) {
+    if (auto ranks = module->getAttrOfType<IntegerAttr>("moe.ranks");
+        ranks && ranks.getInt() != 1) {
       module.emitError("moe.ranks = ")
           << ranks.getInt() << " is not supported; programs are made for exactly 1 rank";
       return signalPassFailure();

@@ -2,8 +2,8 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Kernels stream weights, so the bytes per weight set the speed of decoding. This pass chooses among
-// the unquantised types; the conversion itself happens while the artifact is written.
+// Kernels stream weights, so the bytes per weight set the speed of decoding. This pass chooses
+// among the unquantised types; the conversion itself happens while the artifact is written.
 //
 //===----------------------------------------------------------------------===//
 #include "passes/Analysis/WeightSymbols.h"
@@ -45,8 +45,8 @@ struct ConvertWeightsPass : impl::ConvertWeightsBase<ConvertWeightsPass> {
       auto type = cast<RankedTensorType>(weight.getType());
       if (type.getElementType() == element)
         return;
-      TypedAttr value =
-          cast<TypedAttr>(Attribute(moe::ConvertAttr::get(&getContext(), weight.getValue(), element)));
+      TypedAttr value = cast<TypedAttr>(
+          Attribute(moe::ConvertAttr::get(&getContext(), weight.getValue(), element)));
       weight.setValueAttr(value);
       weight.setTypeAttr(TypeAttr::get(value.getType()));
     };

@@ -2,8 +2,8 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Every phase promises something to the next one. This pass turns the promises into checks, so that a
-// defect is found where it was made and so that a module written by hand can enter at any phase.
+// Every phase promises something to the next one. This pass turns the promises into checks, so that
+// a defect is found where it was made and so that a module written by hand can enter at any phase.
 //
 //===----------------------------------------------------------------------===//
 #include "passes/Passes.h"
@@ -71,8 +71,9 @@ struct VerifyPhasePass : impl::VerifyPhaseBase<VerifyPhasePass> {
 
 private:
   LogicalResult check(ModuleOp module, Phase phase) {
-    for (StringRef name : {moe::MoeDialect::getModelAttrName(), moe::MoeDialect::getLimitsAttrName(),
-                           moe::MoeDialect::getTargetAttrName()})
+    for (StringRef name :
+         {moe::MoeDialect::getModelAttrName(), moe::MoeDialect::getLimitsAttrName(),
+          moe::MoeDialect::getTargetAttrName()})
       if (!module->hasAttr(name))
         return module.emitError("after phase ")
                << phaseName(phase) << ": module attribute '" << name << "' is missing";

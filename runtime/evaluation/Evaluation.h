@@ -2,9 +2,9 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// Three questions that users and tests ask of a loaded artifact: which logits does it give for these
-// tokens, how well does it predict this text, and does it agree with a reference. All run through
-// the public Engine, in prefill chunks like any other client.
+// Three questions that users and tests ask of a loaded artifact: which logits does it give for
+// these tokens, how well does it predict this text, and does it agree with a reference. All run
+// through the public Engine, in prefill chunks like any other client.
 //
 //===------------------------------------------------------------------------===//
 #ifndef SLUICE_RUNTIME_EVALUATION_EVALUATION_H
@@ -44,16 +44,17 @@ struct Perplexity {
 
 /// Perplexity of a tokenised text: (tokens - 1) / window windows without overlap, the context reset
 /// at each; every input predicts the token that follows it in the text. Windows run side by side as
-/// far as the plan's limits allow. Fails when the text is shorter than one window or a window longer
-/// than the plan's sequences. `progress` gets the predictions made so far.
+/// far as the plan's limits allow. Fails when the text is shorter than one window or a window
+/// longer than the plan's sequences. `progress` gets the predictions made so far.
 Result<Perplexity> scorePerplexity(Engine &engine, std::span<const int32_t> tokens,
                                    int64_t window = 512,
                                    const std::function<void(int64_t, int64_t)> &progress = {});
 
 /// Bounds of verifyGolden().
 struct GoldenTolerance {
-  double logit = 1e-3;  ///< largest |difference| of a logit or negative log-likelihood
-  double margin = 1e-3; ///< argmax and greedy ids must agree where the reference's margin exceeds it
+  double logit = 1e-3; ///< largest |difference| of a logit or negative log-likelihood
+  double margin =
+      1e-3; ///< argmax and greedy ids must agree where the reference's margin exceeds it
 };
 
 /// What was compared and how it came out.
@@ -71,11 +72,11 @@ struct GoldenReport {
   bool passed = true;
 };
 
-/// Compares with a reference file: per case, the tensors `input_ids` [B, T] or `prompt_ids` [T], and
-/// any of `logits` ([B, T, V] or [T, V]), `last_logits` [V], `nll` [T - 1], `gen_ids` with
-/// `gen_margin` (greedy continuation: prompt followed by one id per margin). A file may hold several
-/// cases, told apart by a prefix "name.". An error status means the comparison could not run; a
-/// comparison past its tolerance is reported in the result.
+/// Compares with a reference file: per case, the tensors `input_ids` [B, T] or `prompt_ids` [T],
+/// and any of `logits` ([B, T, V] or [T, V]), `last_logits` [V], `nll` [T - 1], `gen_ids` with
+/// `gen_margin` (greedy continuation: prompt followed by one id per margin). A file may hold
+/// several cases, told apart by a prefix "name.". An error status means the comparison could not
+/// run; a comparison past its tolerance is reported in the result.
 Result<GoldenReport> verifyGolden(Engine &engine, const std::string &path,
                                   const GoldenTolerance &tolerance = {});
 

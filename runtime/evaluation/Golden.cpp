@@ -34,7 +34,8 @@ std::vector<Value> decode(const std::vector<uint8_t> &bytes) {
   return result;
 }
 
-Result<std::optional<FloatTensor>> readFloats(const SafetensorsFile &file, const std::string &name) {
+Result<std::optional<FloatTensor>> readFloats(const SafetensorsFile &file,
+                                              const std::string &name) {
   const SafetensorsTensor *tensor = file.find(name);
   if (!tensor)
     return std::optional<FloatTensor>();
@@ -50,8 +51,8 @@ Result<std::vector<int32_t>> readIds(const SafetensorsFile &file, const Safetens
     return decode<int32_t, int32_t>(bytes);
   if (tensor.dtype == DataType::kI64)
     return decode<int64_t, int32_t>(bytes);
-  return dataCorrupt(format("%s: tensor \"%s\" must be I32 or I64", file.path().c_str(),
-                            tensor.name.c_str()));
+  return dataCorrupt(
+      format("%s: tensor \"%s\" must be I32 or I64", file.path().c_str(), tensor.name.c_str()));
 }
 
 /// Adds the comparison of one row of logits to `result`.
@@ -126,8 +127,8 @@ private:
       return Status::ok();
     return invalidArgument(format("%s: tensor \"%s%s\" has %zu entries, expected %lld for this "
                                   "artifact; is it the reference of another model?",
-                                  file.path().c_str(), prefix.c_str(), name,
-                                  tensor->values.size(), (long long)expected));
+                                  file.path().c_str(), prefix.c_str(), name, tensor->values.size(),
+                                  (long long)expected));
   }
 
   void compareNll(std::span<const float> logits, int32_t next, float reference) {

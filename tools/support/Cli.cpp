@@ -14,9 +14,10 @@
 namespace sluice::cli {
 
 namespace {
-constexpr char kExitCodes[] =
-    "Exit codes: 0 done, 1 defect of Sluice, 2 wrong argument, 3 not found, 4 corrupt data, 5 unsupported,\n"
-    "6 does not fit, 7 input/output error, 8 newer version, 9 device error, 10 aborted, 11 check failed.";
+constexpr char kExitCodes[] = "Exit codes: 0 done, 1 defect of Sluice, 2 wrong argument, 3 not "
+                              "found, 4 corrupt data, 5 unsupported,\n"
+                              "6 does not fit, 7 input/output error, 8 newer version, 9 device "
+                              "error, 10 aborted, 11 check failed.";
 } // namespace
 
 void setUp(CLI::App &app, const std::string &name) {
@@ -73,7 +74,8 @@ void Progress::finish() {
 
 void Progress::draw(bool last) {
   double fraction = total ? double(done) / double(total) : 1.0;
-  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   if (!terminal) {
     std::fprintf(stderr, "%s: %.0f %% in %.1f s\n", stage.c_str(), 100 * fraction, seconds);
     return;

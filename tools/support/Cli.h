@@ -29,8 +29,8 @@ int parse(CLI::App &app, int argc, char **argv);
 /// of the status code (docs/cli.md lists them). Ok gives 0 and prints nothing.
 int exitWith(const std::string &program, const Status &status);
 
-/// Progress of long work: a bar redrawn in place when stderr is a terminal, else a line at the end of
-/// every stage. Silent for stages shorter than half a second. Not thread-safe.
+/// Progress of long work: a bar redrawn in place when stderr is a terminal, else a line at the end
+/// of every stage. Silent for stages shorter than half a second. Not thread-safe.
 class Progress {
 public:
   explicit Progress(bool enabled = true);

@@ -6,8 +6,8 @@
 // a sequence's last two tokens, so that every expected figure can be computed here.
 //
 //===------------------------------------------------------------------------===//
-#include "runtime/artifact/Safetensors.h"
 #include "runtime/evaluation/Evaluation.h"
+#include "runtime/artifact/Safetensors.h"
 
 #include <gtest/gtest.h>
 

@@ -76,9 +76,10 @@ function(sluice_add_tool name)
   install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 
-# sluice_add_gtest(NAME SOURCES ... LINK ... [MLIR] [LABEL label]): one ctest entry per test case.
+# sluice_add_gtest(NAME SOURCES ... LINK ... [MLIR] [LABEL label] [FIXTURE fixture]): one ctest entry
+# per test case, which runs after the ctest fixture.
 function(sluice_add_gtest name)
-  cmake_parse_arguments(A "MLIR" "LABEL" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(A "MLIR" "LABEL;FIXTURE" "SOURCES;LINK" ${ARGN})
   add_executable(${name} ${A_SOURCES})
   sluice_apply_options(${name})
   target_link_libraries(${name} PRIVATE ${A_LINK} GTest::gtest GTest::gtest_main GTest::gmock)
@@ -90,7 +91,11 @@ function(sluice_add_gtest name)
   if(NOT A_LABEL)
     set(A_LABEL unit)
   endif()
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${A_LABEL} TIMEOUT 300)
+  set(properties LABELS ${A_LABEL} TIMEOUT 300)
+  if(A_FIXTURE)
+    list(APPEND properties FIXTURES_REQUIRED ${A_FIXTURE})
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES ${properties})
 endfunction()
 
 # Fuzzing needs every library instrumented, or the fuzzer sees no new paths in them.

@@ -145,35 +145,38 @@ private:
   }
 
   void runFused(const Call &call, ThreadPool &pool) const {
-    const int64_t n = layout.n(), k = layout.k(), panels = layout.panels();
-    const int64_t pairs = call.tokens * topK;
+    const int64_t panels = layout.panels(), pairs = call.tokens * topK;
     int32_t expertOf[kFusedPairs];
     for (int64_t pair = 0; pair < pairs; ++pair)
       expertOf[pair] =
           int32_t(std::upper_bound(call.offsets, call.offsets + experts + 1, call.inverse[pair]) -
                   call.offsets - 1);
-    WorkSplit split = WorkSplit::of(1, pairs, panels, k, pool.size());
+    WorkSplit split = WorkSplit::of(1, pairs, panels, layout.k(), pool.size());
     pool.parallelFor(split.items, split.grain, [&](int64_t begin, int64_t end, int) {
-      for (int64_t item = begin; item < end; ++item) {
-        int64_t first = item * split.panelsPerItem;
-        int64_t last = std::min(first + split.panelsPerItem, panels);
-        int64_t column = first * kPanelRows, width = std::min(last * kPanelRows, n) - column;
-        for (int64_t token = 0; token < call.tokens; ++token) {
-          alignas(64) float sum[kStripWidth] = {};
-          for (int64_t pair = token * topK; pair < (token + 1) * topK; ++pair) {
-            int64_t expert = expertOf[pair];
-            matrix.forEachStrip(
-                expertBlob(call.weights, expert, layout.blobBytes()), 1, first, last,
-                [&](int64_t) { return call.h + call.inverse[pair] * k; },
-                [&](float *strip, int64_t, int64_t height, int64_t panel, int64_t count) {
-                  addBias(call, expert, strip, height, panel, count);
-                  ops.addScaled(sum, strip, weightOf(call, pair), width);
-                });
-          }
-          std::memcpy(call.out + token * n + column, sum, size_t(width) * sizeof(float));
-        }
-      }
+      const int64_t lastPanel = std::min(end * split.panelsPerItem, panels);
+      for (int64_t first = begin * split.panelsPerItem; first < lastPanel; first += kPanelBlock)
+        sumChoices(call, expertOf, first, std::min(first + kPanelBlock, lastPanel));
     });
+  }
+
+  /// The output columns of panels [first, last), at most kPanelBlock of them, for every token.
+  void sumChoices(const Call &call, const int32_t *expertOf, int64_t first, int64_t last) const {
+    const int64_t n = layout.n(), k = layout.k();
+    const int64_t column = first * kPanelRows, width = std::min(last * kPanelRows, n) - column;
+    for (int64_t token = 0; token < call.tokens; ++token) {
+      alignas(64) float sum[kStripWidth] = {};
+      for (int64_t pair = token * topK; pair < (token + 1) * topK; ++pair) {
+        int64_t expert = expertOf[pair];
+        matrix.forEachStrip(
+            expertBlob(call.weights, expert, layout.blobBytes()), 1, first, last,
+            [&](int64_t) { return call.h + call.inverse[pair] * k; },
+            [&](float *strip, int64_t, int64_t height, int64_t panel, int64_t count) {
+              addBias(call, expert, strip, height, panel, count);
+              ops.addScaled(sum, strip, weightOf(call, pair), width);
+            });
+      }
+      std::memcpy(call.out + token * n + column, sum, size_t(width) * sizeof(float));
+    }
   }
 
   void runGrouped(const Call &call, ThreadPool &pool) const {

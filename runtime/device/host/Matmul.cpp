@@ -63,8 +63,10 @@ WorkSplit WorkSplit::of(int64_t rowBlocks, int64_t rows, int64_t panels, int64_t
   // Aim at a few items per thread; fewer panels per item only when there is not enough work
   // otherwise.
   int64_t wanted = int64_t(threads) * 3;
+  // Few rows read weights as fast as memory gives them, best in long consecutive runs.
+  const int64_t panelLimit = rows <= 8 * rowBlocks ? kMaxItemPanels : kPanelBlock;
   split.panelsPerItem =
-      std::clamp(rowBlocks * panels / wanted / panelUnit * panelUnit, panelUnit, kPanelBlock);
+      std::clamp(rowBlocks * panels / wanted / panelUnit * panelUnit, panelUnit, panelLimit);
   split.panelBlocks = (panels + split.panelsPerItem - 1) / split.panelsPerItem;
   split.items = rowBlocks * split.panelBlocks;
   bool tiny = rows * panels * quant::kPanelRows * k < kForkThreshold;

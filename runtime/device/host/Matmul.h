@@ -24,6 +24,8 @@ namespace sluice::host {
 /// Rows of one call of a PanelProduct, and panels of one: what a caller's stack buffer must hold.
 inline constexpr int64_t kRowBlock = 96;
 inline constexpr int64_t kPanelBlock = 4;
+/// Panels of one item of a WorkSplit at most.
+inline constexpr int64_t kMaxItemPanels = 4 * kPanelBlock;
 inline constexpr int64_t kStripWidth = kPanelBlock * quant::kPanelRows;
 
 /// out[r * ldo + c] = Σ_k x[r][k] * w(k, c) for `rows` <= kRowBlock row pointers and the columns of

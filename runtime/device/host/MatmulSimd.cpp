@@ -21,6 +21,7 @@
 #define HWY_TARGET_INCLUDE "runtime/device/host/MatmulSimd.cpp"
 #include "hwy/foreach_target.h"
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -36,6 +37,7 @@ constexpr int kLanes = int(D::kPrivateN);
 /// Registers per panel.
 constexpr int kVecs = 16 / kLanes;
 
+constexpr int64_t kShortPanel = 32 * 1024;
 /// Rows from which widening a block once costs less than widening it in every row tile.
 constexpr int kWidenRows = 48;
 
@@ -72,8 +74,9 @@ struct F16Weights {
 };
 
 /// Adds k in [0, count) of R rows x P panels to `out` (or overwrites it when `first`). x points at
-/// step 0 of each row; panels are `stride` elements apart.
-template <class Weights, int R, int P>
+/// step 0 of each row; panels are `stride` elements apart. Ahead: also fetch the same steps of the
+/// next P panels into the cache.
+template <class Weights, int R, int P, bool Ahead = false>
 HWY_INLINE void tile(const float *const *x, int64_t count, const typename Weights::T *w,
                      int64_t stride, bool first, float *out, int64_t ldo) {
   const D d;
@@ -86,6 +89,8 @@ HWY_INLINE void tile(const float *const *x, int64_t count, const typename Weight
   }
   for (int64_t k = 0; k < count; ++k) {
     V weights[P * kVecs];
+    for (int p = 0; Ahead && p < P; ++p)
+      hwy::Prefetch(w + (P + p) * stride + k * 16);
     for (int p = 0; p < P; ++p)
       for (int v = 0; v < kVecs; ++v)
         weights[p * kVecs + v] = Weights::load(w + p * stride + k * 16 + v * kLanes);
@@ -107,6 +112,11 @@ void direct(const float *const *x, int64_t k, const typename Weights::T *w, int6
   constexpr int P = directPanels(R);
   const int64_t stride = k * 16;
   int64_t p = 0;
+  // Panels shorter than a few pages end before the hardware has caught up with their streams.
+  if (R <= 2 && stride * int64_t(sizeof(*w)) <= kShortPanel) {
+    for (; p + P <= panels; p += P)
+      tile<Weights, R, P, true>(x, k, w + p * stride, stride, true, out + p * 16, ldo);
+  }
   for (; p + P <= panels; p += P)
     tile<Weights, R, P>(x, k, w + p * stride, stride, true, out + p * 16, ldo);
   if constexpr (P > 2) {

@@ -107,6 +107,7 @@ TEST(WorkSplit, CoversEverythingAndKeepsPairsTogether) {
         WorkSplit split = WorkSplit::of(2, 150, panels, 256, threads, unit);
         EXPECT_EQ(split.panelsPerItem % unit, 0);
         EXPECT_LE(split.panelsPerItem, kPanelBlock);
+        EXPECT_LE(WorkSplit::of(2, 4, panels, 256, threads, unit).panelsPerItem, kMaxItemPanels);
         EXPECT_GE(split.panelsPerItem * split.panelBlocks, panels);
         EXPECT_LT(split.panelsPerItem * (split.panelBlocks - 1), panels);
         EXPECT_EQ(split.items, 2 * split.panelBlocks);

@@ -279,7 +279,7 @@ sluice_status *sluice_tokenizer_load(const sluice_engine *engine,
     SLUICE_RETURN_IF_ERROR(requireArgument(out_tokenizer, "out_tokenizer"));
     *out_tokenizer = nullptr;
     SLUICE_RETURN_IF_ERROR(requireArgument(engine, "engine"));
-    constexpr char kFile[] = "tokenizer/tokenizer.json";
+    constexpr char kFile[] = "tokenizer.json";
     SLUICE_ASSIGN_OR_RETURN(std::string json, engine->engine->readArtifactFile(kFile));
     SLUICE_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::fromJson(json, kFile));
     *out_tokenizer = new sluice_tokenizer{std::move(tokenizer)};

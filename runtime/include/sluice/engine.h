@@ -105,7 +105,7 @@ public:
   /// What the steps since load took and were made of; valid as long as the engine.
   virtual const EngineTelemetry &telemetry() const = 0;
 
-  /// The content of a file of the artifact ("tokenizer/tokenizer.json"), its hash checked;
+  /// The content of a file of the artifact ("tokenizer.json"), its hash checked;
   /// kNotFound when the artifact does not list it.
   virtual Result<std::string> readArtifactFile(std::string_view path) const = 0;
 };

@@ -248,7 +248,7 @@ Status writeArtifact(const std::string &path, const TinyModel &model,
   SLUICE_ASSIGN_OR_RETURN(ArtifactWriter writer, ArtifactWriter::begin(path));
   SLUICE_RETURN_IF_ERROR(writeWeights(model, writer));
   SLUICE_RETURN_IF_ERROR(writer.addFile(kReportFile, "{\"model\": \"tiny\"}\n"));
-  SLUICE_RETURN_IF_ERROR(writer.addFile("tokenizer/tokenizer.json", tokenizerJson));
+  SLUICE_RETURN_IF_ERROR(writer.addFile("tokenizer.json", tokenizerJson));
   writer.setPlan(model.plan);
   return writer.commit();
 }

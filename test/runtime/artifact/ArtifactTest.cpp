@@ -69,7 +69,7 @@ TEST_F(ArtifactTest, RoundTrip) {
   EXPECT_EQ(artifact->plan().model().name(), "tiny");
   EXPECT_EQ(artifact->plan().major(), kPlanMajor);
   EXPECT_EQ(artifact->kernels().size(), size_t(model.plan.kernels_size()));
-  EXPECT_EQ(*artifact->readFile("tokenizer/tokenizer.json"), "{}\n");
+  EXPECT_EQ(*artifact->readFile("tokenizer.json"), "{}\n");
   EXPECT_EQ(artifact->readFile("missing").status().code(), StatusCode::kNotFound);
 
   std::span<const uint8_t> data = artifact->weightsData(0);
@@ -99,7 +99,7 @@ TEST_F(ArtifactTest, ListIsReadableBySha256sum) {
 
 TEST_F(ArtifactTest, EveryFlippedByteOfTheSmallFilesIsNoticed) {
   write();
-  for (const char *file : {"SHA256SUMS", "plan.pb", "report.json", "tokenizer/tokenizer.json"}) {
+  for (const char *file : {"SHA256SUMS", "plan.pb", "report.json", "tokenizer.json"}) {
     std::string name = path + "/" + file, good = contentOf(name);
     size_t step = std::max<size_t>(1, good.size() / (file == std::string("plan.pb") ? 60 : 400));
     for (size_t i = 0; i < good.size(); i += step) {

@@ -109,7 +109,7 @@ TEST_F(EngineTest, InfoSaysWhatThePlanAllows) {
   EXPECT_EQ(info.eosTokenIds, std::vector<int32_t>{0});
   EXPECT_GT(info.weightBytes, 0u);
   EXPECT_EQ(info.kvBytes, 24u * 4 * 16 * 4 * 2); // pages, tokens, head_dim, float, k and v
-  EXPECT_EQ(*engine->readArtifactFile("tokenizer/tokenizer.json"), "{}\n");
+  EXPECT_EQ(*engine->readArtifactFile("tokenizer.json"), "{}\n");
 }
 
 TEST_F(EngineTest, ChunkedPrefillEqualsWholePrefill) {

@@ -10,10 +10,12 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 import unittest
 
-from support import (DATA_CORRUPT, INVALID_ARGUMENT, IO, MIXTRAL, MOE_4M, NOT_FOUND, UNSUPPORTED,
-                     VERSION_MISMATCH, ProgramTest, read_header, write_manifest)
+from support import (BIN, DATA_CORRUPT, INVALID_ARGUMENT, IO, MIXTRAL, MOE_4M, NOT_FOUND, OK,
+                     RESOURCE_EXHAUSTED, UNSUPPORTED, VERSION_MISMATCH, ProgramTest, read_header,
+                     write_manifest)
 
 EXPERT = "model.layers.1.block_sparse_moe.experts.5.w2.weight"
 
@@ -135,6 +137,11 @@ class Checkpoints(ProgramTest):
     def test_missing_weights(self):
         self.weights.unlink()
         self.refuse_model("safetensors")
+
+    def test_folder_instead_of_weights(self):
+        self.weights.unlink()
+        self.weights.mkdir()
+        self.refuse_model("model.safetensors")
 
     def test_truncated_weights(self):
         whole = self.weights.read_bytes()
@@ -429,6 +436,25 @@ class Artifacts(ProgramTest):
                 self.assertIn("plan", result.stderr)
         self.change_plan(artifact, lambda plan: whole)
         self.run_program("sluice-inspect", artifact)
+
+    def test_changed_plans_that_nobody_checks_are_refused_or_run(self):
+        # Without hashes the loader has only its own checks of every field; a wild access would end
+        # the program by a signal, that is with a negative code.
+        artifact = self.compile(MIXTRAL)
+        whole = (artifact / "plan.pb").read_bytes()
+        codes = set()
+        for step in range(48):
+            plan = bytearray(whole)
+            plan[step * 491 % len(plan)] ^= 1 << (step % 8)
+            (artifact / "plan.pb").write_bytes(plan)
+            result = subprocess.run(
+                [BIN / "sluice-run", artifact, "--token-ids", "1,2,3", "--max-new-tokens", "2",
+                 "--quiet", "--no-verify-hashes"], capture_output=True, timeout=240)
+            self.assertIn(result.returncode, (OK, INVALID_ARGUMENT, NOT_FOUND, DATA_CORRUPT,
+                                              UNSUPPORTED, RESOURCE_EXHAUSTED, VERSION_MISMATCH),
+                          (step, result.stderr))
+            codes.add(result.returncode)
+        self.assertIn(DATA_CORRUPT, codes)
 
     def test_manifest_that_leaves_the_folder(self):
         artifact = self.compile(MIXTRAL)

@@ -148,9 +148,11 @@ class Phases(ProgramTest):
 
     def test_dumps_pass_through_sluice_opt(self):
         dump = self.dir / "dump"
-        self.run_program("sluice-compile", MIXTRAL, "--compile-to=planned", "--dump-phases-to", dump)
+        self.run_program("sluice-compile", MIXTRAL, "--compile-to=planned", "--dump-phases-to",
+                         dump)
         for file in sorted(dump.iterdir()):
-            self.assertEqual(self.run_program("sluice-opt", file).stdout, file.read_text(), file)
+            printed = self.run_program("sluice-opt", file).stdout
+            self.assertEqual(printed, file.read_text(), file)
 
     def test_two_runs_give_the_same_bytes(self):
         first = file_digests(self.compile(MOE_4M, "first.sluice"))

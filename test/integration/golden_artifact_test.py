@@ -18,7 +18,8 @@ ARTIFACT = SOURCE / "test/data/artifact-v1/mixtral.sluice"
 class Version1(ProgramTest):
 
     def test_loads_and_agrees_with_its_reference(self):
-        result = self.run_program("sluice-run", ARTIFACT, "--verify", MIXTRAL / "golden.safetensors")
+        golden = MIXTRAL / "golden.safetensors"
+        result = self.run_program("sluice-run", ARTIFACT, "--verify", golden)
         self.assertIn("agrees with", result.stdout)
 
     def test_inspect_reads_all_of_it(self):

@@ -177,12 +177,15 @@ private:
     for (int64_t i = 0; i < k; ++i)
       candidates[i] = int32_t(i);
     std::make_heap(candidates, candidates + k, better); // the front is the worst
+    // Later ids lose against equals, so most tokens cost one comparison.
+    float worst = better.key(candidates[0]);
     for (int32_t id = int32_t(k); id < vocab; ++id) {
-      if (!better(id, candidates[0]))
+      if (!(better.logits[id] > worst))
         continue;
       std::pop_heap(candidates, candidates + k, better);
       candidates[k - 1] = id;
       std::push_heap(candidates, candidates + k, better);
+      worst = better.key(candidates[0]);
     }
     return candidates[0];
   }

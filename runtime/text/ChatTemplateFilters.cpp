@@ -673,11 +673,21 @@ constexpr std::pair<std::string_view, std::string_view> kTestAliases[] = {
     {"equalto", "eq"},     {"==", "eq"}, {"!=", "ne"}, {"<", "lt"}, {"lessthan", "lt"},
     {"greaterthan", "gt"}, {">", "gt"},  {"<=", "le"}, {">=", "ge"}};
 
-template <typename Table, typename Aliases>
-auto lookUp(const Table &table, const Aliases &aliases, std::string_view name) {
+/// The tests that take an argument.
+constexpr std::string_view kComparingTests[] = {"divisibleby", "eq", "ge", "gt",    "in",
+                                                "le",          "lt", "ne", "sameas"};
+
+template <typename Aliases>
+std::string_view canonical(const Aliases &aliases, std::string_view name) {
   for (auto [alias, real] : aliases)
     if (alias == name)
-      name = real;
+      return real;
+  return name;
+}
+
+template <typename Table, typename Aliases>
+auto lookUp(const Table &table, const Aliases &aliases, std::string_view name) {
+  name = canonical(aliases, name);
   auto *it = std::find_if(std::begin(table), std::end(table),
                           [&](const auto &entry) { return entry.name == name; });
   return it == std::end(table) ? nullptr : it->function;
@@ -695,6 +705,10 @@ Value Evaluator::applyFilter(std::string_view name, const Value &value, Argument
 
 bool Evaluator::applyTest(std::string_view name, const Value &value, Arguments &arguments) {
   charge(kStepCost);
+  bool compares = std::find(std::begin(kComparingTests), std::end(kComparingTests),
+                            canonical(kTestAliases, name)) != std::end(kComparingTests);
+  if (!compares)
+    arguments.only({});
   return lookUp(kTests, kTestAliases, name)(*this, value, arguments);
 }
 

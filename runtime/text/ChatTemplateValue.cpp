@@ -17,9 +17,11 @@
 
 namespace sluice::text::chat {
 
-// What one value may expand to as text; small values can share parts and be huge when printed.
-static constexpr size_t kMaxText = 16 << 20;
-static constexpr size_t kMaxComparisons = 4 << 20; // in one comparison, for the same reason
+// Small values can share parts and be huge when they are printed or compared.
+static constexpr size_t kMaxText = 16 << 20;       // bytes of one printed value
+static constexpr size_t kMaxComparisons = 4 << 20; // of parts, in one comparison
+// Each character of a text that is iterated over becomes a value of some hundred bytes.
+static constexpr size_t kMaxIterated = 1 << 20;
 
 void fail(std::string message) { throw TemplateError{TemplateError::kRuntime, std::move(message)}; }
 void exceed(std::string message) { throw TemplateError{TemplateError::kLimit, std::move(message)}; }
@@ -508,7 +510,7 @@ std::vector<Value> iterate(const Value &value) {
     return items;
   }
   if (const std::string *s = value.string()) {
-    if (s->size() > kMaxText)
+    if (s->size() > kMaxIterated)
       exceed(format("iterating over a text of %zu bytes", s->size()));
     for (size_t pos = 0; pos < s->size();) {
       size_t size = codePointSize((*s)[pos]);

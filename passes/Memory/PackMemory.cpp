@@ -233,18 +233,20 @@ struct PackMemoryPass : impl::PackMemoryBase<PackMemoryPass> {
   }
 
 private:
-  /// Places declarations one after the other; returns the size of their slab.
+  /// Places declarations one after the other; returns the size of their slab. The weights slab is
+  /// the data section of a file, which ends with its last weight; the others are allocations.
   template <typename Range>
   static FailureOr<int64_t> place(Range declarations, plan::SlabKind kind) {
-    int64_t alignment = plan::slabAlignment(kind), end = 0;
+    int64_t alignment = plan::slabAlignment(kind), end = 0, used = 0;
     for (auto declaration : declarations) {
       declaration.setOffset(end);
       if (int64_t(declaration.getBytes()) > maxSlabBytes - end)
         return declaration.emitOpError("does not fit: the ")
                << plan::stringifySlabKind(kind) << " slab would exceed 2^50 bytes";
-      end = llvm::alignTo(end + declaration.getBytes(), alignment);
+      used = end + declaration.getBytes();
+      end = llvm::alignTo(used, alignment);
     }
-    return end;
+    return kind == plan::SlabKind::Weights ? used : end;
   }
 
   LogicalResult pack(plan::RankOp rank, const Kernels &kernels) {

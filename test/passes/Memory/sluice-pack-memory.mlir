@@ -9,9 +9,9 @@ plan.kernel @residual_0 = "residual"(width = 32, multiplier = 1.0)
 moe.weight @w : tensor<32x32xf32> = dense<1.0> : tensor<32x32xf32>
 
 // Slabs are as large as the largest program needs; weights and caches begin on pages, buffers of
-// a step at multiples of 256.
+// a step at multiples of 256. The weights slab ends with its last weight, as its file does.
 // CHECK-LABEL: plan.rank @rank0
-// CHECK: plan.slab weights bytes 16384 align 4096
+// CHECK: plan.slab weights bytes 14336 align 4096
 // CHECK: plan.slab kv bytes 12288 align 4096
 // CHECK: plan.slab arena bytes 12288 align 256
 // CHECK: plan.slab io bytes 768 align 256

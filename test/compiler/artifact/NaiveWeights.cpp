@@ -1,0 +1,134 @@
+//===- NaiveWeights.cpp - Weight expressions element by element -------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+//===----------------------------------------------------------------------===//
+#include "test/compiler/artifact/NaiveWeights.h"
+
+#include "compiler/artifact/SyntheticWeights.h"
+#include "compiler/artifact/WeightEvaluator.h"
+#include "runtime/base/NarrowFloat.h"
+
+#include <cstring>
+#include <gtest/gtest.h>
+
+using namespace mlir;
+
+namespace sluice::test {
+
+float roundTo(DataType type, float value) {
+  return type == DataType::kBF16  ? bf16ToF32(f32ToBf16(value))
+         : type == DataType::kF16 ? f16ToF32(f32ToF16(value))
+                                  : value;
+}
+
+std::vector<float> toFloats(DataType type, const void *data, size_t count) {
+  std::vector<float> values(count);
+  const char *bytes = static_cast<const char *>(data);
+  for (size_t i = 0; i < count; ++i) {
+    if (type == DataType::kF32) {
+      std::memcpy(&values[i], bytes + 4 * i, 4);
+      continue;
+    }
+    uint16_t bits;
+    std::memcpy(&bits, bytes + 2 * i, 2);
+    values[i] = type == DataType::kBF16 ? bf16ToF32(bits) : f16ToF32(bits);
+  }
+  return values;
+}
+
+namespace {
+
+using Index = std::vector<int64_t>;
+
+int64_t flatten(ArrayRef<int64_t> shape, ArrayRef<int64_t> index) {
+  int64_t flat = 0;
+  for (size_t axis = 0; axis < shape.size(); ++axis)
+    flat = flat * shape[axis] + index[axis];
+  return flat;
+}
+
+Index unflatten(ArrayRef<int64_t> shape, int64_t flat) {
+  Index index(shape.size());
+  for (size_t axis = shape.size(); axis-- > 0; flat /= shape[axis])
+    index[axis] = flat % shape[axis];
+  return index;
+}
+
+float leafAt(const std::string &key, bool synthetic, RankedTensorType type, ArrayRef<int64_t> shape,
+             ArrayRef<int64_t> index, const TinyCheckpoint &checkpoint) {
+  int64_t flat = flatten(shape, index);
+  if (synthetic) {
+    float value;
+    SyntheticTensor(key, shape).generate(flat, {&value, 1});
+    return roundTo(*dataTypeOf(type.getElementType()), value);
+  }
+  auto found = checkpoint.tensors.find(key);
+  EXPECT_NE(found, checkpoint.tensors.end()) << key;
+  std::vector<uint8_t> bytes = TinyCheckpoint::bytesOf(key, found->second);
+  size_t size = size_t(dataTypeBits(found->second.dtype) / 8);
+  return toFloats(found->second.dtype, bytes.data() + size_t(flat) * size, 1).front();
+}
+
+float at(TypedAttr expr, Index index, const TinyCheckpoint &checkpoint) {
+  RankedTensorType type = moe::getWeightType(expr);
+  auto shapeOf = [](TypedAttr operand) { return moe::getWeightType(operand).getShape(); };
+  if (auto attr = dyn_cast<moe::SourceAttr>(expr))
+    return leafAt(attr.getKey().str(), attr.getFile().empty(), type, type.getShape(), index,
+                  checkpoint);
+  if (auto attr = dyn_cast<moe::StackAttr>(expr)) {
+    std::string key = attr.getPattern().str();
+    key.replace(key.find("{}"), 2, std::to_string(index.front()));
+    return leafAt(key, cast<StringAttr>(attr.getFiles()[0]).empty(), type,
+                  type.getShape().drop_front(), ArrayRef(index).drop_front(), checkpoint);
+  }
+  if (auto attr = dyn_cast<moe::SliceAttr>(expr)) {
+    int64_t &i = index[size_t(attr.getAxis())];
+    i = attr.getBegin() + i * attr.getStride();
+    return at(attr.getOperand(), index, checkpoint);
+  }
+  if (auto attr = dyn_cast<moe::TakeAttr>(expr)) {
+    index.front() = attr.getIndices()[index.front()];
+    return index.front() < 0 ? 0.0f : at(attr.getOperand(), index, checkpoint);
+  }
+  if (auto attr = dyn_cast<moe::ConcatAttr>(expr)) {
+    int64_t &i = index[size_t(attr.getAxis())];
+    for (TypedAttr operand : attr.getOperands()) {
+      int64_t extent = shapeOf(operand)[size_t(attr.getAxis())];
+      if (i < extent)
+        return at(operand, index, checkpoint);
+      i -= extent;
+    }
+  }
+  if (auto attr = dyn_cast<moe::TransposeAttr>(expr)) {
+    Index operand(index.size());
+    for (size_t axis = 0; axis < index.size(); ++axis)
+      operand[size_t(attr.getPermutation()[int64_t(axis)])] = index[axis];
+    return at(attr.getOperand(), operand, checkpoint);
+  }
+  if (auto attr = dyn_cast<moe::ReshapeAttr>(expr))
+    return at(attr.getOperand(),
+              unflatten(shapeOf(attr.getOperand()), flatten(type.getShape(), index)), checkpoint);
+  if (auto attr = dyn_cast<moe::ConvertAttr>(expr))
+    return roundTo(*dataTypeOf(attr.getElementType()), at(attr.getOperand(), index, checkpoint));
+  if (auto attr = dyn_cast<DenseElementsAttr>(expr)) {
+    APFloat value = attr.getValues<APFloat>()[uint64_t(flatten(type.getShape(), index))];
+    bool lossy;
+    value.convert(APFloat::IEEEsingle(), APFloat::rmNearestTiesToEven, &lossy);
+    return value.convertToFloat();
+  }
+  ADD_FAILURE() << "no definition for this node";
+  return 0;
+}
+
+} // namespace
+
+std::vector<float> naiveValues(TypedAttr expr, const TinyCheckpoint &checkpoint) {
+  RankedTensorType type = moe::getWeightType(expr);
+  std::vector<float> values;
+  for (int64_t i = 0; i < type.getNumElements(); ++i)
+    values.push_back(at(expr, unflatten(type.getShape(), i), checkpoint));
+  return values;
+}
+
+} // namespace sluice::test

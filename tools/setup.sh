@@ -5,8 +5,9 @@
 set -euo pipefail
 
 runtime=(g++ cmake ninja-build libprotobuf-dev protobuf-compiler nlohmann-json3-dev libcli11-dev
-  libhwy-dev libpcre2-dev libutf8proc-dev libssl-dev zlib1g-dev pkg-config)
-compiler=(libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools)
+  libhwy-dev libpcre2-dev libutf8proc-dev libssl-dev)
+# LLVM was built with zlib and zstd; its CMake package looks for their headers.
+compiler=(libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools zlib1g-dev libzstd-dev)
 testing=(ccache clang libclang-rt-dev libgtest-dev libgmock-dev python3)
 
 case "${1:-}" in

@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "compiler/artifact/ElementConversion.h"
 
-#include "runtime/base/NarrowFloat.h"
+#include "runtime/base/ElementTraits.h"
 
 #include <cassert>
 #include <cstring>
@@ -17,21 +17,9 @@ struct F64 {
   using Bits = double;
   static float widen(Bits value) { return static_cast<float>(value); }
 };
-struct F32 {
-  using Bits = float;
-  static float widen(Bits value) { return value; }
-  static Bits narrow(float value) { return value; }
-};
-struct BF16 {
-  using Bits = uint16_t;
-  static float widen(Bits value) { return bf16ToF32(value); }
-  static Bits narrow(float value) { return f32ToBf16(value); }
-};
-struct F16 {
-  using Bits = uint16_t;
-  static float widen(Bits value) { return f16ToF32(value); }
-  static Bits narrow(float value) { return f32ToF16(value); }
-};
+using element::BF16;
+using element::F16;
+using element::F32;
 
 template <typename From, typename To>
 void convertAll(const std::byte *source, std::byte *out, int64_t count) {

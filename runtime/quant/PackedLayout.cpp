@@ -9,7 +9,7 @@
 //===------------------------------------------------------------------------===//
 #include "runtime/quant/PackedLayout.h"
 
-#include "runtime/base/NarrowFloat.h"
+#include "runtime/base/ElementTraits.h"
 
 #include <algorithm>
 #include <cstring>
@@ -26,22 +26,9 @@ bool multiplyWithin(uint64_t a, uint64_t b, uint64_t &out) {
   return !__builtin_mul_overflow(a, b, &out) && out <= kMaxBytes;
 }
 
-// One type per element type: `Bits` as stored, and its value as float32.
-struct F32 {
-  using Bits = uint32_t;
-  static float widen(Bits bits) { return std::bit_cast<float>(bits); }
-  static Bits narrow(float value) { return std::bit_cast<Bits>(value); }
-};
-struct BF16 {
-  using Bits = uint16_t;
-  static float widen(Bits bits) { return bf16ToF32(bits); }
-  static Bits narrow(float value) { return f32ToBf16(value); }
-};
-struct F16 {
-  using Bits = uint16_t;
-  static float widen(Bits bits) { return f16ToF32(bits); }
-  static Bits narrow(float value) { return f32ToF16(value); }
-};
+using element::BF16;
+using element::F16;
+using element::F32;
 
 template <typename Fn> void withElement(ElementType type, const Fn &fn) {
   if (type == ElementType::kF32)

@@ -11,7 +11,7 @@
 //
 //===------------------------------------------------------------------------===//
 #include "runtime/artifact/Artifact.h"
-#include "runtime/device/host/Isa.h"
+#include "runtime/device/host/HostKernel.h"
 #include "runtime/device/host/ThreadPool.h"
 #include "sluice/engine.h"
 
@@ -207,7 +207,7 @@ int main(int argc, char **argv) {
   double step = median(prefills), library = median(blas);
   Json result;
   result["cpu"] = cpuName();
-  result["isa"] = host::hostIsaName(host::hostIsa());
+  result["isa"] = host::hostIsaName();
   result["threads"] = pool.size();
   result["model"] = info.name;
   result["rounds"] = rounds;

@@ -100,9 +100,15 @@ RankedTensorType ModelBuilder::weightType(FlatSymbolRefAttr weight) {
 
 static Location nameOf(FlatSymbolRefAttr weight) { return NameLoc::get(weight.getAttr()); }
 
-Value ModelBuilder::embedding(FlatSymbolRefAttr table) {
+Value ModelBuilder::embedding(FlatSymbolRefAttr table, double multiplier) {
   return moe::EmbeddingOp::create(builder, nameOf(table), rows(weightType(table).getDimSize(1)),
-                                  tokenIds(), table, builder.getF64FloatAttr(1.0));
+                                  tokenIds(), table, builder.getF64FloatAttr(multiplier));
+}
+
+Value ModelBuilder::norm(Value x, const NormSpec &spec) {
+  return moe::NormOp::create(
+      builder, nameOf(spec.weight), x.getType(), moe::NormKindAttr::get(&context(), spec.kind), x,
+      spec.weight, spec.bias, builder.getF64FloatAttr(spec.eps), builder.getI64IntegerAttr(1));
 }
 
 Value ModelBuilder::rmsNorm(Value x, FlatSymbolRefAttr weight, double eps, int64_t groups) {
@@ -112,10 +118,23 @@ Value ModelBuilder::rmsNorm(Value x, FlatSymbolRefAttr weight, double eps, int64
                              builder.getI64IntegerAttr(groups));
 }
 
-Value ModelBuilder::linear(Value x, FlatSymbolRefAttr weight, FlatSymbolRefAttr bias) {
+Value ModelBuilder::l2Norm(Value x, double eps, int64_t groups) {
+  FlatSymbolRefAttr none;
+  return moe::NormOp::create(builder, locate("l2_norm"), x.getType(),
+                             moe::NormKindAttr::get(&context(), moe::NormKind::L2), x, none, none,
+                             builder.getF64FloatAttr(eps), builder.getI64IntegerAttr(groups));
+}
+
+Value ModelBuilder::linear(Value x, FlatSymbolRefAttr weight, FlatSymbolRefAttr bias,
+                           double scale) {
   return moe::LinearOp::create(builder, nameOf(weight), rows(weightType(weight).getDimSize(0)), x,
-                               weight, bias, builder.getF64FloatAttr(1.0),
+                               weight, bias, builder.getF64FloatAttr(scale),
                                builder.getF64FloatAttr(0.0));
+}
+
+Value ModelBuilder::clamp(Value x, double limit) {
+  return moe::ClampOp::create(builder, locate("clamp"), x.getType(), x,
+                              builder.getF64FloatAttr(limit));
 }
 
 Value ModelBuilder::rope(Value x, int64_t heads, moe::RopeAttr rope) {
@@ -123,57 +142,91 @@ Value ModelBuilder::rope(Value x, int64_t heads, moe::RopeAttr rope) {
                              builder.getI64IntegerAttr(heads), rope);
 }
 
+Value ModelBuilder::temperature(Value x, double scale, double floorScale) {
+  return moe::TemperatureOp::create(builder, locate("attn.temperature"), x.getType(), x, batch(),
+                                    builder.getF64FloatAttr(scale),
+                                    builder.getF64FloatAttr(floorScale));
+}
+
+moe::KvCacheOp ModelBuilder::declareCache(int64_t heads, int64_t headDim, int64_t valueDim,
+                                          bool latent) {
+  auto i64 = [&](int64_t v) { return builder.getI64IntegerAttr(v); };
+  Type type = options.kvType == "bf16"  ? Type(builder.getBF16Type())
+              : options.kvType == "f16" ? Type(builder.getF16Type())
+                                        : Type(builder.getF32Type());
+  auto cache = moe::KvCacheOp::create(declarations, locate("attn"),
+                                      builder.getStringAttr(symbolPrefix + "kv"), i64(heads),
+                                      i64(headDim), i64(valueDim), TypeAttr::get(type),
+                                      latent ? builder.getUnitAttr() : UnitAttr());
+  symbols.insert(cache);
+  return cache;
+}
+
 Value ModelBuilder::attention(Value query, Value key, Value value, const AttentionSpec &spec) {
   Location loc = locate("attn");
-  auto i64 = [&](int64_t v) { return builder.getI64IntegerAttr(v); };
-  Type cacheType = options.kvType == "bf16"  ? Type(builder.getBF16Type())
-                   : options.kvType == "f16" ? Type(builder.getF16Type())
-                                             : Type(builder.getF32Type());
-  auto cache = moe::KvCacheOp::create(declarations, loc, builder.getStringAttr(symbolPrefix + "kv"),
-                                      i64(spec.kvHeads), i64(spec.headDim), i64(spec.valueDim),
-                                      TypeAttr::get(cacheType), /*latent=*/UnitAttr());
-  auto symbol = FlatSymbolRefAttr::get(symbols.insert(cache));
-  moe::CacheAppendOp::create(builder, loc, key, value, symbol, batch());
-  return moe::AttentionOp::create(builder, loc, rows(spec.heads * spec.valueDim), query, symbol,
-                                  batch(), i64(spec.heads), builder.getF64FloatAttr(spec.scale),
-                                  /*sinks=*/FlatSymbolRefAttr(), i64(spec.window),
-                                  /*chunk=*/i64(0), /*softcap=*/builder.getF64FloatAttr(0.0));
+  auto cache = FlatSymbolRefAttr::get(
+      declareCache(spec.kvHeads, spec.headDim, spec.valueDim, /*latent=*/false).getSymNameAttr());
+  moe::CacheAppendOp::create(builder, loc, key, value, cache, batch());
+  return moe::AttentionOp::create(
+      builder, loc, rows(spec.heads * spec.valueDim), query, cache, batch(),
+      builder.getI64IntegerAttr(spec.heads), builder.getF64FloatAttr(spec.scale), spec.sinks,
+      builder.getI64IntegerAttr(spec.window), builder.getI64IntegerAttr(spec.chunk),
+      /*softcap=*/builder.getF64FloatAttr(0.0));
 }
 
-Value ModelBuilder::residual(Value residual, Value delta) {
+Value ModelBuilder::latentAttention(Value query, Value latent, Value rotated, FlatSymbolRefAttr kvB,
+                                    const LatentAttentionSpec &spec) {
+  Location loc = locate("attn");
+  auto cache = FlatSymbolRefAttr::get(
+      declareCache(1, spec.latentDim + spec.ropeDim, 0, /*latent=*/true).getSymNameAttr());
+  moe::CacheAppendOp::create(builder, loc, latent, rotated, cache, batch());
+  return moe::LatentAttentionOp::create(
+      builder, loc, rows(spec.heads * spec.valueDim), query, cache, kvB, batch(),
+      builder.getI64IntegerAttr(spec.heads), builder.getI64IntegerAttr(spec.nopeDim),
+      builder.getI64IntegerAttr(spec.valueDim), builder.getF64FloatAttr(spec.scale));
+}
+
+Value ModelBuilder::residual(Value residual, Value delta, double multiplier) {
   return moe::ResidualOp::create(builder, locate("residual"), residual.getType(), residual, delta,
-                                 builder.getF64FloatAttr(1.0));
+                                 builder.getF64FloatAttr(multiplier));
 }
 
-std::pair<Value, Value> ModelBuilder::route(Value logits, moe::RoutingAttr routing) {
+std::pair<Value, Value> ModelBuilder::route(Value logits, moe::RoutingAttr routing,
+                                            FlatSymbolRefAttr correction) {
   int64_t shape[] = {ShapedType::kDynamic, routing.getTopK()};
-  auto op = moe::RouteOp::create(builder, locate("router"),
-                                 RankedTensorType::get(shape, builder.getI32Type()),
-                                 RankedTensorType::get(shape, builder.getF32Type()), logits,
-                                 routing, /*correction=*/FlatSymbolRefAttr());
+  auto op = moe::RouteOp::create(
+      builder, locate("router"), RankedTensorType::get(shape, builder.getI32Type()),
+      RankedTensorType::get(shape, builder.getF32Type()), logits, routing, correction);
   return {op.getIds(), op.getWeights()};
 }
 
-Value ModelBuilder::experts(Value x, std::pair<Value, Value> routed, FlatSymbolRefAttr gate,
-                            FlatSymbolRefAttr up, FlatSymbolRefAttr down,
-                            moe::ActivationAttr activation) {
-  FlatSymbolRefAttr none;
-  return moe::ExpertsOp::create(builder, locate("experts"), rows(weightType(down).getDimSize(1)), x,
-                                routed.first, routed.second, gate, up, down,
-                                /*gate_bias=*/none, /*up_bias=*/none, /*down_bias=*/none,
-                                activation, /*weight_on_input=*/UnitAttr(),
-                                /*placement=*/DictionaryAttr());
+Value ModelBuilder::experts(Value x, std::pair<Value, Value> routed, const GatedWeights &weights,
+                            moe::ActivationAttr activation, bool weightOnInput) {
+  return moe::ExpertsOp::create(
+      builder, locate("experts"), rows(weightType(weights.down).getDimSize(1)), x, routed.first,
+      routed.second, weights.gate, weights.up, weights.down, weights.gateBias, weights.upBias,
+      weights.downBias, activation, weightOnInput ? builder.getUnitAttr() : UnitAttr(),
+      /*placement=*/DictionaryAttr());
+}
+
+Value ModelBuilder::ffn(Value x, const GatedWeights &weights, moe::ActivationAttr activation) {
+  return moe::FfnOp::create(
+      builder, nameOf(weights.gate), rows(weightType(weights.down).getDimSize(0)), x, weights.gate,
+      weights.up, weights.down, weights.gateBias, weights.upBias, weights.downBias, activation);
+}
+
+Value ModelBuilder::sigmoidGate(Value y, Value x, FlatSymbolRefAttr weight) {
+  return moe::SigmoidGateOp::create(builder, nameOf(weight), y.getType(), y, x, weight);
 }
 
 //===----------------------------------------------------------------------===//
 // End
 //===----------------------------------------------------------------------===//
 
-LogicalResult ModelBuilder::finish(Value hidden, FlatSymbolRefAttr normWeight, double eps,
-                                   FlatSymbolRefAttr head) {
+LogicalResult ModelBuilder::finish(Value hidden, const HeadSpec &head) {
   Value last =
       moe::SelectRowsOp::create(builder, locate("select_rows"), hidden.getType(), hidden, batch());
-  Value logits = linear(rmsNorm(last, normWeight, eps), head);
+  Value logits = linear(norm(last, head.norm), head.weight, head.bias, head.scale);
   Value ids =
       moe::SampleOp::create(builder, locate("sample"), tokenIds().getType(), logits, batch());
   func::ReturnOp::create(builder, locate("step"), ValueRange{logits, ids});

@@ -35,11 +35,40 @@ struct ModelInfo {
   SpecialTokens tokens;
 };
 
-/// One layer's attention against its cache.
+/// One layer's grouped attention against its cache.
 struct AttentionSpec {
   int64_t heads = 0, kvHeads = 0, headDim = 0, valueDim = 0;
   double scale = 0;
-  int64_t window = 0; ///< latest positions a query sees; 0 = all
+  int64_t window = 0;                 ///< latest positions a query sees; 0 = all
+  int64_t chunk = 0;                  ///< a query sees its own chunk of positions only; 0 = all
+  mlir::FlatSymbolRefAttr sinks = {}; ///< one extra logit per head [heads]; may be null
+};
+
+/// One layer's multi-head latent attention. A query head is [nope | rope]; what is cached of a
+/// position is [latent | rope], for all heads together.
+struct LatentAttentionSpec {
+  int64_t heads = 0, latentDim = 0, nopeDim = 0, ropeDim = 0, valueDim = 0;
+  double scale = 0;
+};
+
+/// Weights of a gated feed-forward part: gate and up [I, H], down [H, I], biases [I], [I], [H]; of
+/// routed experts with a leading axis of experts. Biases may be null, gate's and up's together.
+struct GatedWeights {
+  mlir::FlatSymbolRefAttr gate, up, down, gateBias = {}, upBias = {}, downBias = {};
+};
+
+/// A norm over the model's width. Kind layer may have a bias; rms has none.
+struct NormSpec {
+  mlir::FlatSymbolRefAttr weight, bias = {};
+  double eps = 0;
+  moe::NormKind kind = moe::NormKind::Rms;
+};
+
+/// What turns the last layer's activations into logits: scale * (norm(x) · head^T + bias).
+struct HeadSpec {
+  NormSpec norm;
+  mlir::FlatSymbolRefAttr weight, bias = {};
+  double scale = 1;
 };
 
 /// Builds one model module. Use: read config(), begin(), blocks layer by layer, finish(). Errors
@@ -75,6 +104,10 @@ public:
   /// index.
   mlir::TypedAttr stackedTensors(llvm::StringRef pattern, int64_t count,
                                  llvm::ArrayRef<int64_t> shape);
+  /// Every `stride`-th of `size` rows of an expression: checkpoints that store several weights in
+  /// one tensor are taken apart here, not in the activations.
+  static mlir::TypedAttr rowsOf(mlir::TypedAttr weight, int64_t begin, int64_t size,
+                                int64_t stride = 1);
   /// Names an expression.
   mlir::FlatSymbolRefAttr define(llvm::StringRef symbol, mlir::TypedAttr value);
   /// define(symbol, tensor(key, shape)).
@@ -87,34 +120,53 @@ public:
   //===--- Blocks: activations are tensor<?xWxf32>
   //-----------------------------------------------===//
 
-  mlir::Value embedding(mlir::FlatSymbolRefAttr table);
+  mlir::Value embedding(mlir::FlatSymbolRefAttr table, double multiplier = 1);
+  mlir::Value norm(mlir::Value x, const NormSpec &spec);
   /// Root-mean-square norm of every row, or of `groups` equal parts of every row.
   mlir::Value rmsNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, double eps,
                       int64_t groups = 1);
+  /// Division of `groups` equal parts of every row by their root mean square.
+  mlir::Value l2Norm(mlir::Value x, double eps, int64_t groups);
   /// x · W^T (+ bias); the width of the result is the weight's first dimension.
   mlir::Value linear(mlir::Value x, mlir::FlatSymbolRefAttr weight,
-                     mlir::FlatSymbolRefAttr bias = {});
+                     mlir::FlatSymbolRefAttr bias = {}, double scale = 1);
+  /// Every entry limited to [-limit, limit].
+  mlir::Value clamp(mlir::Value x, double limit);
   mlir::Value rope(mlir::Value x, int64_t heads, moe::RopeAttr rope);
+  /// x * (1 + scale * ln(1 + floor((position + 1) / floorScale))).
+  mlir::Value temperature(mlir::Value x, double scale, double floorScale);
   /// Declares the layer's cache as `kv`, appends keys and values to it and attends.
   mlir::Value attention(mlir::Value query, mlir::Value key, mlir::Value value,
                         const AttentionSpec &spec);
-  mlir::Value residual(mlir::Value residual, mlir::Value delta);
-  /// Expert ids and weights from router logits.
-  std::pair<mlir::Value, mlir::Value> route(mlir::Value logits, moe::RoutingAttr routing);
-  /// Routed gated feed-forward part: gate and up [E, I, H], down [E, H, I].
+  /// The same with a latent cache: `latent` is normalised, `rotated` the shared rope part of the
+  /// keys, `kvB` [heads * (nope + value), latent].
+  mlir::Value latentAttention(mlir::Value query, mlir::Value latent, mlir::Value rotated,
+                              mlir::FlatSymbolRefAttr kvB, const LatentAttentionSpec &spec);
+  /// residual + multiplier * delta.
+  mlir::Value residual(mlir::Value residual, mlir::Value delta, double multiplier = 1);
+  /// Expert ids and weights from router logits. `correction` [experts] is added to the scores for
+  /// the choice only.
+  std::pair<mlir::Value, mlir::Value> route(mlir::Value logits, moe::RoutingAttr routing,
+                                            mlir::FlatSymbolRefAttr correction = {});
+  /// Routed gated feed-forward part. `weightOnInput` multiplies a token by its weight before the
+  /// expert instead of after it.
   mlir::Value experts(mlir::Value x, std::pair<mlir::Value, mlir::Value> routed,
-                      mlir::FlatSymbolRefAttr gate, mlir::FlatSymbolRefAttr up,
-                      mlir::FlatSymbolRefAttr down, moe::ActivationAttr activation);
+                      const GatedWeights &weights, moe::ActivationAttr activation,
+                      bool weightOnInput = false);
+  /// Dense gated feed-forward part.
+  mlir::Value ffn(mlir::Value x, const GatedWeights &weights, moe::ActivationAttr activation);
+  /// y * sigmoid(x · weight^T) with weight [1, width of x].
+  mlir::Value sigmoidGate(mlir::Value y, mlir::Value x, mlir::FlatSymbolRefAttr weight);
 
-  /// Ends @step: wanted rows of `hidden`, final norm, logits of `head`, sampling; then the module's
-  /// attributes. Reports tensors that nobody asked for. Fails if anything was reported.
-  mlir::LogicalResult finish(mlir::Value hidden, mlir::FlatSymbolRefAttr normWeight, double eps,
-                             mlir::FlatSymbolRefAttr head);
+  /// Ends @step: wanted rows of `hidden`, logits, sampling; then the module's attributes. Reports
+  /// tensors that nobody asked for. Fails if anything was reported.
+  mlir::LogicalResult finish(mlir::Value hidden, const HeadSpec &head);
 
   mlir::OwningOpRef<mlir::ModuleOp> take() { return std::move(module); }
 
 private:
   mlir::Location locate(llvm::StringRef part);
+  moe::KvCacheOp declareCache(int64_t heads, int64_t headDim, int64_t valueDim, bool latent);
   mlir::Location locateKey(llvm::StringRef key);
   mlir::Location locateFile(llvm::StringRef file);
   mlir::RankedTensorType rows(int64_t width);

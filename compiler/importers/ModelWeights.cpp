@@ -158,6 +158,10 @@ FlatSymbolRefAttr ModelBuilder::weight(StringRef symbol, StringRef key, ArrayRef
   return define(symbol, tensor(key, shape));
 }
 
+TypedAttr ModelBuilder::rowsOf(TypedAttr weight, int64_t begin, int64_t size, int64_t stride) {
+  return moe::SliceAttr::get(weight.getContext(), weight, /*axis=*/0, begin, size, stride);
+}
+
 /// Whether `key` is `pattern`, in which '*' stands for any characters.
 static bool matches(StringRef pattern, StringRef key) {
   auto [head, tail] = pattern.split('*');

@@ -28,8 +28,8 @@ struct Chain {
   moe::TemperatureOp temperature;
   moe::NormOp l2;
   moe::RopeOp rope;
-  moe::NormOp norm;
   moe::ClampOp clamp;
+  moe::NormOp norm;
   moe::LinearOp linear;
   SmallVector<Operation *> ops;
 };
@@ -52,15 +52,15 @@ FailureOr<Chain> matchChain(Value value, StringRef role, Operation *anchor) {
   if (auto norm = value.getDefiningOp<moe::NormOp>(); norm && norm.getKind() == moe::NormKind::L2)
     take(chain.l2);
   take(chain.rope);
+  take(chain.clamp);
   if (auto norm = value.getDefiningOp<moe::NormOp>(); norm && norm.getKind() == moe::NormKind::Rms)
     take(chain.norm);
-  take(chain.clamp);
   if (!take(chain.linear)) {
     InFlightDiagnostic diag = anchor->emitError("cannot fuse the ")
                               << role << " of this cache: its chain does not lead to a moe.linear";
     if (Operation *def = value.getDefiningOp())
       diag.attachNote(def->getLoc()) << "'" << def->getName() << "' stands in the way; a chain may "
-                                     << "hold projection, clamp, rms norm, rotation, l2 norm and "
+                                     << "hold projection, rms norm, clamp, rotation, l2 norm and "
                                      << "temperature, in this order";
     return failure();
   }

@@ -9,6 +9,7 @@
 // original release (w1 = gate, w3 = up, w2 = down).
 //
 //===----------------------------------------------------------------------===//
+#include "compiler/importers/DecoderBlocks.h"
 #include "compiler/importers/models/Families.h"
 
 #include <cmath>
@@ -39,8 +40,6 @@ LogicalResult importMixtral(ModelBuilder &model) {
     model.ignoreTensors("lm_head.weight");
 
   const int64_t hidden = decoder.hiddenSize;
-  const int64_t queryWidth = decoder.numHeads * decoder.headDim;
-  const int64_t keyWidth = decoder.numKvHeads * decoder.headDim;
   const AttentionSpec attention = {.heads = decoder.numHeads,
                                    .kvHeads = decoder.numKvHeads,
                                    .headDim = decoder.headDim,
@@ -57,40 +56,27 @@ LogicalResult importMixtral(ModelBuilder &model) {
   Value x = model.embedding(embed);
   for (int64_t layer = 0; layer < decoder.numLayers; ++layer) {
     model.enterLayer(layer, "model.layers." + std::to_string(layer) + ".");
+    GroupedAttention layerAttention = {.spec = attention, .rope = rope};
+    readProjections(model, layerAttention, hidden, /*qkvBias=*/false, /*outBias=*/false);
     Value n = model.rmsNorm(x, model.weight("input_norm", "input_layernorm.weight", {hidden}),
                             decoder.normEps);
-    auto project = [&](StringRef symbol, StringRef key, int64_t width) {
-      return model.linear(n, model.weight(symbol, key, {width, hidden}));
-    };
-    Value q = project("attn.q", "self_attn.q_proj.weight", queryWidth);
-    Value k = project("attn.k", "self_attn.k_proj.weight", keyWidth);
-    Value v = project("attn.v", "self_attn.v_proj.weight", keyWidth);
-    q = model.rope(q, decoder.numHeads, rope);
-    k = model.rope(k, decoder.numKvHeads, rope);
-    Value attended = model.attention(q, k, v, attention);
-    x = model.residual(x, model.linear(attended, model.weight("attn.o", "self_attn.o_proj.weight",
-                                                              {hidden, queryWidth})));
+    x = model.residual(x, groupedAttention(model, n, layerAttention));
 
     n = model.rmsNorm(x, model.weight("post_norm", "post_attention_layernorm.weight", {hidden}),
                       decoder.normEps);
     Value logits = model.linear(
         n, model.weight("router", "block_sparse_moe.gate.weight", {numExperts, hidden}));
-    auto stack = [&](StringRef symbol, StringRef key, ArrayRef<int64_t> shape) {
-      return model.define(symbol, model.stackedTensors(key, numExperts, shape));
-    };
-    const std::string experts = "block_sparse_moe.experts.{}.";
-    FlatSymbolRefAttr gate = stack("experts.gate", experts + "w1.weight", {expertSize, hidden});
-    FlatSymbolRefAttr up = stack("experts.up", experts + "w3.weight", {expertSize, hidden});
-    FlatSymbolRefAttr down = stack("experts.down", experts + "w2.weight", {hidden, expertSize});
-    x = model.residual(x,
-                       model.experts(n, model.route(logits, routing), gate, up, down, activation));
+    GatedWeights experts = readExperts(model, "block_sparse_moe.experts.{}.", numExperts,
+                                       expertSize, hidden, {"w1", "w3", "w2"});
+    x = model.residual(x, model.experts(n, model.route(logits, routing), experts, activation));
   }
   model.leaveLayers();
-  FlatSymbolRefAttr norm = model.weight("norm", "model.norm.weight", {hidden});
-  FlatSymbolRefAttr head =
-      decoder.tiedEmbeddings ? embed
-                             : model.weight("head", "lm_head.weight", {decoder.vocabSize, hidden});
-  return model.finish(x, norm, decoder.normEps, head);
+  HeadSpec head = {.norm = {.weight = model.weight("norm", "model.norm.weight", {hidden}),
+                            .eps = decoder.normEps},
+                   .weight = embed};
+  if (!decoder.tiedEmbeddings)
+    head.weight = model.weight("head", "lm_head.weight", {decoder.vocabSize, hidden});
+  return model.finish(x, head);
 }
 
 } // namespace sluice

@@ -34,13 +34,13 @@ func.func @per_head_norm(%x: tensor<?x32xf32>, %batch: !moe.batch) -> tensor<?x3
   %q = moe.linear %x weight @layers.0.attn.q : tensor<?x32xf32> -> tensor<?x32xf32>
   %k = moe.linear %x weight @layers.0.attn.k : tensor<?x32xf32> -> tensor<?x16xf32>
   %v = moe.linear %x weight @layers.0.attn.v : tensor<?x32xf32> -> tensor<?x16xf32>
-  %qc = moe.clamp %q to 8.0 : tensor<?x32xf32>
-  %kc = moe.clamp %k to 8.0 : tensor<?x16xf32>
+  %qn = moe.norm rms %q weight @n8 eps 1.0e-06 groups 4 : tensor<?x32xf32>
+  %kn = moe.norm rms %k weight @n8 eps 1.0e-06 groups 2 : tensor<?x16xf32>
+  %qc = moe.clamp %qn to 8.0 : tensor<?x32xf32>
+  %kc = moe.clamp %kn to 8.0 : tensor<?x16xf32>
   %vc = moe.clamp %v to 8.0 : tensor<?x16xf32>
-  %qn = moe.norm rms %qc weight @n8 eps 1.0e-06 groups 4 : tensor<?x32xf32>
-  %kn = moe.norm rms %kc weight @n8 eps 1.0e-06 groups 2 : tensor<?x16xf32>
-  %qr = moe.rope %qn at %batch heads 4 rope <dim = 8, base = 1.0e+06> : tensor<?x32xf32>
-  %kr = moe.rope %kn at %batch heads 2 rope <dim = 8, base = 1.0e+06> : tensor<?x16xf32>
+  %qr = moe.rope %qc at %batch heads 4 rope <dim = 8, base = 1.0e+06> : tensor<?x32xf32>
+  %kr = moe.rope %kc at %batch heads 2 rope <dim = 8, base = 1.0e+06> : tensor<?x16xf32>
   moe.cache_append %kr, %vc to @kv at %batch : tensor<?x16xf32>, tensor<?x16xf32>
   %a = moe.attention %qr cache @kv at %batch heads 4 scale 0.35 : tensor<?x32xf32> -> tensor<?x32xf32>
   return %a : tensor<?x32xf32>

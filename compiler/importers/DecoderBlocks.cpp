@@ -8,9 +8,31 @@
 //===----------------------------------------------------------------------===//
 #include "compiler/importers/DecoderBlocks.h"
 
+#include <cmath>
+
 using namespace mlir;
 
 namespace sluice {
+
+AttentionSpec groupedSpec(const DecoderConfig &config) {
+  return {.heads = config.numHeads,
+          .kvHeads = config.numKvHeads,
+          .headDim = config.headDim,
+          .valueDim = config.headDim,
+          .scale = 1.0 / std::sqrt(double(config.headDim))};
+}
+
+void readQkNorms(ModelBuilder &model, GroupedAttention &attention, moe::QkNorm kind, double eps,
+                 StringRef prefix) {
+  auto read = [&](StringRef symbol, StringRef name, int64_t heads) {
+    int64_t width = attention.spec.headDim * (kind == moe::QkNorm::PerHead ? 1 : heads);
+    return model.weight(symbol, (prefix + name).str(), {width});
+  };
+  attention.qkNorm = kind;
+  attention.qkNormEps = eps;
+  attention.qNorm = read("attn.q_norm", "q_norm.weight", attention.spec.heads);
+  attention.kNorm = read("attn.k_norm", "k_norm.weight", attention.spec.kvHeads);
+}
 
 void readProjections(ModelBuilder &model, GroupedAttention &attention, int64_t hidden, bool qkvBias,
                      bool outBias, StringRef prefix) {
@@ -56,14 +78,63 @@ Value groupedAttention(ModelBuilder &model, Value x, const GroupedAttention &att
   return model.linear(attended, attention.o.weight, attention.o.bias);
 }
 
-GatedWeights readFfn(ModelBuilder &model, StringRef symbol, StringRef prefix, int64_t width,
-                     int64_t hidden, const GatedNames &names) {
-  auto read = [&](StringRef part, StringRef name, ArrayRef<int64_t> shape) {
-    return model.weight((symbol + "." + part).str(), (prefix + name + ".weight").str(), shape);
+LogicalResult buildPreNormDecoder(ModelBuilder &model, const DecoderConfig &config,
+                                  const PreNormDecoder &decoder) {
+  const int64_t hidden = config.hiddenSize;
+  auto readNorm = [&](const std::string &symbol, const std::string &key) {
+    NormSpec norm = {.weight = model.weight(symbol, key + ".weight", {hidden}),
+                     .eps = config.normEps,
+                     .kind = decoder.normKind};
+    if (decoder.normBias)
+      norm.bias = model.weight(symbol + "_bias", key + ".bias", {hidden});
+    return norm;
   };
-  return {.gate = read("gate", names.gate, {width, hidden}),
-          .up = read("up", names.up, {width, hidden}),
-          .down = read("down", names.down, {hidden, width})};
+  // Frequencies that old checkpoints stored, and the head beside a table it is tied to.
+  model.ignoreTensors(decoder.prefix + "layers.*.self_attn.rotary_emb.inv_freq");
+  if (config.tiedEmbeddings)
+    model.ignoreTensors(decoder.headKey + ".weight");
+
+  FlatSymbolRefAttr embed =
+      model.weight("embed", decoder.prefix + "embed_tokens.weight", {config.vocabSize, hidden});
+  Value x = model.embedding(embed, decoder.embeddingMultiplier);
+  for (int64_t layer = 0; layer < config.numLayers; ++layer) {
+    model.enterLayer(layer, decoder.prefix + "layers." + std::to_string(layer) + ".");
+    Value n = model.norm(x, readNorm("input_norm", "input_layernorm"));
+    x = model.residual(x, decoder.attention(layer, n), decoder.residualMultiplier);
+    n = model.norm(x, readNorm("post_norm", "post_attention_layernorm"));
+    x = model.residual(x, decoder.feedForward(layer, n), decoder.residualMultiplier);
+  }
+  model.leaveLayers();
+  HeadSpec head = {.norm = readNorm("norm", decoder.prefix + "norm"),
+                   .weight = embed,
+                   .scale = decoder.logitScale};
+  if (!config.tiedEmbeddings)
+    head.weight = model.weight("head", decoder.headKey + ".weight", {config.vocabSize, hidden});
+  if (decoder.headBias)
+    head.bias = model.weight("head_bias", decoder.headKey + ".bias", {config.vocabSize});
+  return model.finish(x, head);
+}
+
+moe::RoutingAttr makeRouting(MLIRContext &context, const RoutingRule &rule) {
+  return moe::RoutingAttr::get(&context, rule.score, rule.topK, rule.scoreFirst, rule.renormalize,
+                               rule.epsilon, rule.scale, rule.groups, rule.topkGroup,
+                               rule.groupScore, rule.sparseMixer, rule.jitter);
+}
+
+GatedWeights readFfn(ModelBuilder &model, StringRef symbol, StringRef prefix, int64_t width,
+                     int64_t hidden, const GatedNames &names, bool biases) {
+  auto read = [&](const Twine &part, const Twine &key, ArrayRef<int64_t> shape) {
+    return model.weight((symbol + "." + part).str(), (prefix + key).str(), shape);
+  };
+  GatedWeights weights = {.gate = read("gate", names.gate + ".weight", {width, hidden}),
+                          .up = read("up", names.up + ".weight", {width, hidden}),
+                          .down = read("down", names.down + ".weight", {hidden, width})};
+  if (biases) {
+    weights.gateBias = read("gate_bias", names.gate + ".bias", {width});
+    weights.upBias = read("up_bias", names.up + ".bias", {width});
+    weights.downBias = read("down_bias", names.down + ".bias", {hidden});
+  }
+  return weights;
 }
 
 GatedWeights readExperts(ModelBuilder &model, StringRef pattern, int64_t count, int64_t width,

@@ -12,6 +12,8 @@
 
 #include "compiler/importers/ModelBuilder.h"
 
+#include "llvm/ADT/STLFunctionalExtras.h"
+
 namespace sluice {
 
 /// A product's weight [out, in] and its bias [out], which may be null.
@@ -33,21 +35,65 @@ struct GroupedAttention {
   double temperatureScale = 0, temperatureFloor = 0; ///< floor 0 = no temperature
 };
 
+/// Heads of the configuration's sizes, scores divided by the root of a head's size.
+AttentionSpec groupedSpec(const DecoderConfig &config);
+
 /// Sets q, k, v and o to the weights `<prefix>q_proj`, ... as most families name them. `hidden` is
 /// the width of the layer's input and output.
 void readProjections(ModelBuilder &model, GroupedAttention &attention, int64_t hidden, bool qkvBias,
                      bool outBias, llvm::StringRef prefix = "self_attn.");
 
+/// Sets the norms of queries and keys to `<prefix>q_norm` and `<prefix>k_norm`: per head or over
+/// the whole projection.
+void readQkNorms(ModelBuilder &model, GroupedAttention &attention, moe::QkNorm kind, double eps,
+                 llvm::StringRef prefix = "self_attn.");
+
 mlir::Value groupedAttention(ModelBuilder &model, mlir::Value x, const GroupedAttention &attention);
+
+/// A decoder of layers that normalise before attention and before their feed-forward part and add
+/// the results to what went in. Keys are `<prefix>embed_tokens`, `<prefix>layers.N.*` with
+/// input_layernorm and post_attention_layernorm, `<prefix>norm` and lm_head.
+struct PreNormDecoder {
+  std::string prefix = "model.";
+  std::string headKey = "lm_head"; ///< not used when the embeddings are tied
+  moe::NormKind normKind = moe::NormKind::Rms;
+  bool normBias = false; ///< norms have a bias (kind layer)
+  bool headBias = false;
+  double embeddingMultiplier = 1, residualMultiplier = 1, logitScale = 1;
+  /// The layer's attention of its normed input, with the output projection.
+  llvm::function_ref<mlir::Value(int64_t layer, mlir::Value x)> attention;
+  /// The layer's feed-forward part of its normed input.
+  llvm::function_ref<mlir::Value(int64_t layer, mlir::Value x)> feedForward;
+};
+
+/// Builds all of the model, after begin(), up to finish().
+mlir::LogicalResult buildPreNormDecoder(ModelBuilder &model, const DecoderConfig &config,
+                                        const PreNormDecoder &decoder);
+
+/// A routing rule, by default softmax over all experts without renormalisation.
+struct RoutingRule {
+  moe::ScoreFunction score = moe::ScoreFunction::Softmax;
+  int64_t topK = 0;
+  bool scoreFirst = true; ///< scores over all experts; otherwise over the chosen ones
+  bool renormalize = false;
+  double epsilon = 0, scale = 1;
+  int64_t groups = 1, topkGroup = 1;
+  moe::GroupScore groupScore = moe::GroupScore::None;
+  bool sparseMixer = false;
+  double jitter = 0;
+};
+moe::RoutingAttr makeRouting(mlir::MLIRContext &context, const RoutingRule &rule);
 
 /// What a family calls the three weights of a gated feed-forward part, without ".weight".
 struct GatedNames {
   llvm::StringRef gate = "gate_proj", up = "up_proj", down = "down_proj";
 };
 
-/// A dense part of inner width `width`: keys `<prefix><name>.weight`, symbols `<symbol>.gate`, ...
+/// A dense part of inner width `width`: keys `<prefix><name>.weight` (and `.bias`), symbols
+/// `<symbol>.gate`, ...
 GatedWeights readFfn(ModelBuilder &model, llvm::StringRef symbol, llvm::StringRef prefix,
-                     int64_t width, int64_t hidden, const GatedNames &names = {});
+                     int64_t width, int64_t hidden, const GatedNames &names = {},
+                     bool biases = false);
 
 /// `count` experts of inner width `width`, one tensor each: `{}` in `pattern` is the index; symbols
 /// `experts.gate`, ...

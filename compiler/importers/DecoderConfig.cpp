@@ -15,14 +15,16 @@ using namespace mlir;
 
 namespace sluice {
 
-DecoderConfig readDecoderConfig(ConfigReader &config) {
+DecoderConfig readDecoderConfig(ConfigReader &config, const DecoderDefaults &defaults) {
   DecoderConfig result;
   result.vocabSize = config.getSize("vocab_size");
   result.hiddenSize = config.getSize("hidden_size");
   result.numLayers = config.getSize("num_hidden_layers");
   result.maxPosition = config.getSize("max_position_embeddings");
   result.numHeads = config.getSize("num_attention_heads");
-  result.numKvHeads = config.getSize("num_key_value_heads");
+  result.numKvHeads = defaults.kvHeadsOfHeads
+                          ? config.getSizeOr("num_key_value_heads", result.numHeads)
+                          : config.getSize("num_key_value_heads");
   if (config.has("head_dim") || result.hiddenSize % result.numHeads == 0)
     result.headDim = config.getSizeOr("head_dim", result.hiddenSize / result.numHeads);
   else if (!config.failed())
@@ -37,7 +39,7 @@ DecoderConfig readDecoderConfig(ConfigReader &config) {
   result.normEps = config.getDouble("rms_norm_eps");
   if (config.problems().size() == before && !(result.normEps > 0))
     config.error("rms_norm_eps", "expected a positive number");
-  result.tiedEmbeddings = config.getBoolOr("tie_word_embeddings", false);
+  result.tiedEmbeddings = config.getBoolOr("tie_word_embeddings", defaults.tiedEmbeddings);
   return result;
 }
 
@@ -59,6 +61,39 @@ moe::ActivationAttr readActivation(ConfigReader &config, MLIRContext &context) {
     return {};
   }
   return moe::ActivationAttr::get(&context, *kind, /*alpha=*/1.0, /*limit=*/0.0);
+}
+
+std::vector<LayerAttention> readLayerTypes(ConfigReader &config, int64_t numLayers,
+                                           llvm::function_ref<LayerAttention(int64_t)> byDefault) {
+  std::vector<LayerAttention> types;
+  if (!config.has("layer_types")) {
+    config.ignore("layer_types");
+    for (int64_t layer = 0; layer < numLayers; ++layer)
+      types.push_back(byDefault(layer));
+    return types;
+  }
+  std::vector<std::string> names = config.getStrings("layer_types");
+  if (config.failed())
+    return types;
+  if (int64_t(names.size()) != numLayers)
+    config.error("layer_types", std::to_string(names.size()) +
+                                    " entries, expected one for each of " +
+                                    std::to_string(numLayers) + " layers");
+  for (const std::string &name : names) {
+    auto type = llvm::StringSwitch<std::optional<LayerAttention>>(name)
+                    .Case("full_attention", LayerAttention::Full)
+                    .Case("sliding_attention", LayerAttention::Sliding)
+                    .Case("chunked_attention", LayerAttention::Chunked)
+                    .Default(std::nullopt);
+    if (!type) {
+      config.error("layer_types", "attention \"" + name +
+                                      "\" is not supported; supported are full_attention, "
+                                      "sliding_attention and chunked_attention");
+      return {};
+    }
+    types.push_back(*type);
+  }
+  return types;
 }
 
 /// Ids under `key` of `reader`: a number or a list of numbers.

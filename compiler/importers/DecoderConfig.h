@@ -14,6 +14,8 @@
 #include "compiler/importers/checkpoint/ConfigReader.h"
 #include "dialects/Moe/Moe.h"
 
+#include "llvm/ADT/STLFunctionalExtras.h"
+
 #include <cstdint>
 #include <vector>
 
@@ -27,13 +29,27 @@ struct DecoderConfig {
   bool tiedEmbeddings = false; ///< the head is the embedding table
 };
 
+/// What the absence of a key means where families differ: their configuration classes' defaults.
+struct DecoderDefaults {
+  bool kvHeadsOfHeads = false; ///< num_key_value_heads may be absent: as many as heads
+  bool tiedEmbeddings = false;
+};
+
 /// Reads vocab_size, hidden_size, num_hidden_layers, max_position_embeddings, num_attention_heads,
 /// num_key_value_heads, head_dim (default hidden_size / num_attention_heads), rms_norm_eps and
-/// tie_word_embeddings (default false).
-DecoderConfig readDecoderConfig(ConfigReader &config);
+/// tie_word_embeddings.
+DecoderConfig readDecoderConfig(ConfigReader &config, const DecoderDefaults &defaults = {});
 
 /// Reads hidden_act; null after an error.
 moe::ActivationAttr readActivation(ConfigReader &config, mlir::MLIRContext &context);
+
+/// How a family rotates.
+struct RopeOptions {
+  double theta = 0;         ///< the base when no key gives it; 0 = a key must
+  double partialFactor = 1; ///< the part of a head that rotates when no key says so
+  bool interleaved = false; ///< pairs (2i, 2i + 1) instead of halves
+  int64_t offset = 0;       ///< entries of a head before the rotated part
+};
 
 /// Reads the rotary embedding of heads of `headDim` entries: rope_parameters of newer
 /// configurations, or rope_theta, rope_scaling and partial_rotary_factor of older ones. The scaling
@@ -41,7 +57,16 @@ moe::ActivationAttr readActivation(ConfigReader &config, mlir::MLIRContext &cont
 /// lists as arrays of f64) and gains max_position_embeddings, which several rules need. Null after
 /// an error.
 moe::RopeAttr readRope(ConfigReader &config, mlir::MLIRContext &context, int64_t headDim,
-                       int64_t maxPosition);
+                       int64_t maxPosition, const RopeOptions &options = {});
+
+/// Which layers attend to a window of positions, or to their chunk, instead of all.
+enum class LayerAttention { Full, Sliding, Chunked };
+
+/// Reads layer_types, one name per layer; `byDefault` decides where the key is absent. Nothing is
+/// returned for layers after an error.
+std::vector<LayerAttention>
+readLayerTypes(ConfigReader &config, int64_t numLayers,
+               llvm::function_ref<LayerAttention(int64_t layer)> byDefault);
 
 /// Tokens that end a sequence, and the one that begins it (-1 when there is none).
 struct SpecialTokens {

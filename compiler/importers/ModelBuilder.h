@@ -114,8 +114,11 @@ public:
   mlir::FlatSymbolRefAttr weight(llvm::StringRef symbol, llvm::StringRef key,
                                  llvm::ArrayRef<int64_t> shape);
   /// Tensors that a checkpoint of this family may hold although the model does not use them. The
-  /// pattern is a full key in which `*` stands for any characters.
-  void ignoreTensors(llvm::StringRef pattern) { ignoredPatterns.push_back(pattern.str()); }
+  /// pattern is a full key in which `*` stands for any characters. Where their absence from the
+  /// model deserves mention, `what` they are is reported as a remark, with their number.
+  void ignoreTensors(llvm::StringRef pattern, llvm::StringRef what = "") {
+    ignoredTensors.push_back({pattern.str(), what.str()});
+  }
 
   //===--- Blocks: activations are tensor<?xWxf32>
   //-----------------------------------------------===//
@@ -195,7 +198,11 @@ private:
   mlir::SymbolTable symbols;
   std::string symbolPrefix, keyPrefix;
   std::vector<bool> used; ///< by position in Checkpoint::tensors()
-  std::vector<std::string> ignoredPatterns;
+  struct IgnoredTensors {
+    std::string pattern, what;
+    int64_t count = 0;
+  };
+  std::vector<IgnoredTensors> ignoredTensors;
   int64_t numErrors = 0;
 };
 

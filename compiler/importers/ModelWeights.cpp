@@ -178,11 +178,20 @@ static bool matches(StringRef pattern, StringRef key) {
 void ModelBuilder::reportUnused() {
   std::vector<StringRef> unused;
   for (auto [tensor, wasUsed] : llvm::zip(source.tensors(), used)) {
+    if (wasUsed)
+      continue;
     StringRef name = tensor.info->name;
-    if (!wasUsed &&
-        llvm::none_of(ignoredPatterns, [&](const std::string &p) { return matches(p, name); }))
+    auto ignored = llvm::find_if(
+        ignoredTensors, [&](const IgnoredTensors &entry) { return matches(entry.pattern, name); });
+    if (ignored == ignoredTensors.end())
       unused.push_back(name);
+    else
+      ++ignored->count;
   }
+  for (const IgnoredTensors &entry : ignoredTensors)
+    if (entry.count > 0 && !entry.what.empty())
+      emitRemark(locateFile(""), std::to_string(entry.count) + " tensors \"" + entry.pattern +
+                                     "\" are left out: " + entry.what);
   if (unused.empty())
     return;
   std::string names;

@@ -131,7 +131,7 @@ static DictionaryAttr readScaling(ConfigReader &config, ConfigReader &settings,
 }
 
 moe::RopeAttr readRope(ConfigReader &config, MLIRContext &context, int64_t headDim,
-                       int64_t maxPosition) {
+                       int64_t maxPosition, const RopeOptions &options) {
   std::optional<ConfigReader> settings = config.getObject("rope_parameters");
   if (std::optional<ConfigReader> scaling = config.getObject("rope_scaling")) {
     if (settings)
@@ -140,12 +140,12 @@ moe::RopeAttr readRope(ConfigReader &config, MLIRContext &context, int64_t headD
     settings = std::move(scaling);
   }
   ConfigReader *inner = settings ? &*settings : nullptr;
-  if (!(inner && inner->has("rope_theta")) && !config.has("rope_theta")) {
+  if (options.theta == 0 && !(inner && inner->has("rope_theta")) && !config.has("rope_theta")) {
     (void)config.getDouble("rope_theta");
     return {};
   }
-  double theta = readEither(config, inner, "rope_theta", 0);
-  double part = readEither(config, inner, "partial_rotary_factor", 1);
+  double theta = readEither(config, inner, "rope_theta", options.theta);
+  double part = readEither(config, inner, "partial_rotary_factor", options.partialFactor);
   std::string typeName = inner ? readType(*inner) : "default";
   const RopeType *type = llvm::find_if(
       ropeTypes, [&](const RopeType &row) { return row.name == StringRef(typeName); });
@@ -171,7 +171,7 @@ moe::RopeAttr readRope(ConfigReader &config, MLIRContext &context, int64_t headD
     scaling = readScaling(config, *inner, *type, dim, maxPosition, context);
   if (config.failed())
     return {};
-  return moe::RopeAttr::get(&context, dim, /*offset=*/0, /*interleaved=*/false,
+  return moe::RopeAttr::get(&context, dim, options.offset, options.interleaved,
                             Builder(&context).getF64FloatAttr(theta), scaling);
 }
 

@@ -85,6 +85,10 @@ std::vector<double> ConfigReader::getDoubles(std::string_view key) {
   return take(key, cursor.getDoubleArray(key), {});
 }
 
+std::vector<std::string> ConfigReader::getStrings(std::string_view key) {
+  return take(key, cursor.getStringArray(key), {});
+}
+
 std::optional<ConfigReader> ConfigReader::getObject(std::string_view key) {
   understand(key);
   if (!has(key))

@@ -56,6 +56,7 @@ public:
 
   std::vector<int64_t> getInts(std::string_view key);
   std::vector<double> getDoubles(std::string_view key);
+  std::vector<std::string> getStrings(std::string_view key);
 
   /// A nested object, whose own keys are then accounted for too; nothing when it is absent.
   std::optional<ConfigReader> getObject(std::string_view key);

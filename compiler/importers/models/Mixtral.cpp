@@ -12,8 +12,6 @@
 #include "compiler/importers/DecoderBlocks.h"
 #include "compiler/importers/models/Families.h"
 
-#include <cmath>
-
 using namespace mlir;
 
 namespace sluice {
@@ -27,56 +25,31 @@ LogicalResult importMixtral(ModelBuilder &model) {
   int64_t expertSize = config.getSize("intermediate_size");
   int64_t window = config.getSizeOr("sliding_window", 0);
   moe::ActivationAttr activation = readActivation(config, context);
-  moe::RopeAttr rope = readRope(config, context, decoder.headDim, decoder.maxPosition);
+  moe::RopeAttr rope =
+      readRope(config, context, decoder.headDim, decoder.maxPosition, {.theta = 1e6});
   SpecialTokens tokens = readSpecialTokens(config, model.checkpoint(), decoder.vocabSize);
   // Noise on the router's input while training.
   config.ignore("router_jitter_noise");
   if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, numExperts,
                           topK, decoder.maxPosition, std::move(tokens)})))
     return failure();
-  // Frequencies that old checkpoints stored, and the head beside a table it is tied to.
-  model.ignoreTensors("model.layers.*.self_attn.rotary_emb.inv_freq");
-  if (decoder.tiedEmbeddings)
-    model.ignoreTensors("lm_head.weight");
 
   const int64_t hidden = decoder.hiddenSize;
-  const AttentionSpec attention = {.heads = decoder.numHeads,
-                                   .kvHeads = decoder.numKvHeads,
-                                   .headDim = decoder.headDim,
-                                   .valueDim = decoder.headDim,
-                                   .scale = 1.0 / std::sqrt(double(decoder.headDim)),
-                                   .window = window};
-  auto routing = moe::RoutingAttr::get(
-      &context, moe::ScoreFunction::Softmax, topK, /*scoreFirst=*/true, /*renormalize=*/true,
-      /*epsilon=*/0.0, /*scale=*/1.0, /*groups=*/1, /*topkGroup=*/1, moe::GroupScore::None,
-      /*sparseMixer=*/false, /*jitter=*/0.0);
-
-  FlatSymbolRefAttr embed =
-      model.weight("embed", "model.embed_tokens.weight", {decoder.vocabSize, hidden});
-  Value x = model.embedding(embed);
-  for (int64_t layer = 0; layer < decoder.numLayers; ++layer) {
-    model.enterLayer(layer, "model.layers." + std::to_string(layer) + ".");
-    GroupedAttention layerAttention = {.spec = attention, .rope = rope};
-    readProjections(model, layerAttention, hidden, /*qkvBias=*/false, /*outBias=*/false);
-    Value n = model.rmsNorm(x, model.weight("input_norm", "input_layernorm.weight", {hidden}),
-                            decoder.normEps);
-    x = model.residual(x, groupedAttention(model, n, layerAttention));
-
-    n = model.rmsNorm(x, model.weight("post_norm", "post_attention_layernorm.weight", {hidden}),
-                      decoder.normEps);
+  moe::RoutingAttr routing = makeRouting(context, {.topK = topK, .renormalize = true});
+  auto attention = [&](int64_t, Value x) {
+    GroupedAttention layer = {.spec = groupedSpec(decoder), .rope = rope};
+    layer.spec.window = window;
+    readProjections(model, layer, hidden, /*qkvBias=*/false, /*outBias=*/false);
+    return groupedAttention(model, x, layer);
+  };
+  auto feedForward = [&](int64_t, Value x) {
     Value logits = model.linear(
-        n, model.weight("router", "block_sparse_moe.gate.weight", {numExperts, hidden}));
+        x, model.weight("router", "block_sparse_moe.gate.weight", {numExperts, hidden}));
     GatedWeights experts = readExperts(model, "block_sparse_moe.experts.{}.", numExperts,
                                        expertSize, hidden, {"w1", "w3", "w2"});
-    x = model.residual(x, model.experts(n, model.route(logits, routing), experts, activation));
-  }
-  model.leaveLayers();
-  HeadSpec head = {.norm = {.weight = model.weight("norm", "model.norm.weight", {hidden}),
-                            .eps = decoder.normEps},
-                   .weight = embed};
-  if (!decoder.tiedEmbeddings)
-    head.weight = model.weight("head", "lm_head.weight", {decoder.vocabSize, hidden});
-  return model.finish(x, head);
+    return model.experts(x, model.route(logits, routing), experts, activation);
+  };
+  return buildPreNormDecoder(model, decoder, {.attention = attention, .feedForward = feedForward});
 }
 
 } // namespace sluice

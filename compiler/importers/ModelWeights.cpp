@@ -149,8 +149,7 @@ TypedAttr ModelBuilder::stackedTensors(StringRef pattern, int64_t count, ArrayRe
 FlatSymbolRefAttr ModelBuilder::define(StringRef symbol, TypedAttr value) {
   Location loc = locate(symbol);
   auto op = moe::WeightOp::create(declarations, loc, symbolPrefix + symbol.str(),
-                                  moe::getWeightType(value), value,
-                                  /*quantization=*/DictionaryAttr());
+                                  moe::getWeightType(value), value);
   return FlatSymbolRefAttr::get(symbols.insert(op));
 }
 

@@ -382,6 +382,129 @@ Type ConvertAttr::getType() const { return getWeightType(getOperand()).clone(get
 SmallVector<TypedAttr> ConvertAttr::getOperandExprs() const { return {getOperand()}; }
 
 //===----------------------------------------------------------------------===//
+// Quantised weights
+//===----------------------------------------------------------------------===//
+
+LogicalResult DequantizeAttr::verify(EmitError emitError, TypedAttr codes, TypedAttr scales,
+                                     TypedAttr zeros, int64_t group, int64_t origin) {
+  for (TypedAttr operand : {codes, scales, zeros})
+    if (operand && failed(verifyOperand(emitError, "dequantize", operand)))
+      return failure();
+  RankedTensorType type = getWeightType(codes), scaleType = getWeightType(scales);
+  Type element = type.getElementType();
+  bool isInteger =
+      element.isSignlessInteger(8) || element.isUnsignedInteger(8) || element.isSignlessInteger(4);
+  if ((!isInteger && !element.isF32() && !isa<Float8E4M3FNType, Float4E2M1FNType>(element)) ||
+      type.getRank() < 2)
+    return fail(emitError, "dequantize", 2)
+           << "codes of type " << type
+           << " are not a matrix of i8, ui8, i4, f8E4M3FN, f4E2M1FN or f32";
+  int64_t columns = type.getShape().back();
+  if (group < 1 || group > columns)
+    return fail(emitError, "dequantize", 3)
+           << "group = " << group << " is not between 1 and the " << columns << " columns";
+  SmallVector<int64_t> expected(type.getShape());
+  expected.back() = llvm::divideCeil(columns, group);
+  if (!isa<FloatType>(scaleType.getElementType()) ||
+      scaleType.getShape() != ArrayRef<int64_t>(expected))
+    return fail(emitError, "dequantize", 4)
+           << "scales of type " << scaleType << " do not fit to codes of type " << type
+           << " in groups of " << group;
+  if (!isInteger && (zeros || origin != 0))
+    return fail(emitError, "dequantize", 5)
+           << "codes of type " << element << " have neither zeros nor an origin";
+  if (zeros) {
+    RankedTensorType zeroType = getWeightType(zeros);
+    Type zero = zeroType.getElementType();
+    if ((!zero.isSignlessInteger(4) && !zero.isUnsignedInteger(8)) ||
+        zeroType.getShape() != scaleType.getShape())
+      return fail(emitError, "dequantize", 5)
+             << "zeros of type " << zeroType << " are not i4 or ui8 of the scales' shape";
+  }
+  return success();
+}
+
+Type DequantizeAttr::getType() const {
+  return getWeightType(getCodes()).clone(Float32Type::get(getContext()));
+}
+
+SmallVector<TypedAttr> DequantizeAttr::getOperandExprs() const {
+  SmallVector<TypedAttr> operands = {getCodes(), getScales()};
+  if (getZeros())
+    operands.push_back(getZeros());
+  return operands;
+}
+
+LogicalResult RepeatAttr::verify(EmitError emitError, TypedAttr operand, int64_t axis,
+                                 int64_t times, int64_t size) {
+  if (failed(verifyOperand(emitError, "repeat", operand)) ||
+      failed(verifyAxis(emitError, "repeat", 2, axis, getWeightType(operand))))
+    return failure();
+  if (times < 1)
+    return fail(emitError, "repeat", 3) << "times = " << times << " is not positive";
+  int64_t extent = getWeightType(operand).getDimSize(axis);
+  if (size < 1 || size / times + (size % times != 0) != extent)
+    return fail(emitError, "repeat", 4) << "the " << extent << " rows of axis " << axis << ", each "
+                                        << times << " times, do not make " << size << " rows";
+  return success();
+}
+
+Type RepeatAttr::getType() const {
+  return withDim(getWeightType(getOperand()), getAxis(), getSize());
+}
+
+SmallVector<TypedAttr> RepeatAttr::getOperandExprs() const { return {getOperand()}; }
+
+LogicalResult UnpackAttr::verify(EmitError emitError, TypedAttr operand, Type elementType,
+                                 int64_t size, DenseI64ArrayAttr order) {
+  if (failed(verifyOperand(emitError, "unpack", operand)))
+    return failure();
+  RankedTensorType type = getWeightType(operand);
+  if (type.getRank() < 1)
+    return fail(emitError, "unpack", 1) << type << " has no axis";
+  Type word = type.getElementType();
+  auto bitsOf = [](Type t) { return t.isIntOrFloat() ? t.getIntOrFloatBitWidth() : 0; };
+  unsigned wordBits = isa<IntegerType>(word) ? bitsOf(word) : 0, bits = bitsOf(elementType);
+  if ((wordBits != 8 && wordBits != 32) || (bits != 4 && bits != 8))
+    return fail(emitError, "unpack", 2)
+           << "words of " << word << " cannot be taken apart into " << elementType;
+  int64_t perWord = wordBits / bits, words = type.getShape().back();
+  if (size < 1 || size / perWord + (size % perWord != 0) != words)
+    return fail(emitError, "unpack", 3)
+           << words << " words of " << perWord << " elements do not make rows of " << size;
+  if (order) {
+    llvm::SmallBitVector seen(perWord);
+    for (int64_t place : order.asArrayRef())
+      if (place >= 0 && place < perWord)
+        seen.set(place);
+    if (order.size() != perWord || !seen.all())
+      return fail(emitError, "unpack", 4)
+             << "[" << order.asArrayRef() << "] is not a permutation of " << perWord << " elements";
+  }
+  return success();
+}
+
+Type UnpackAttr::getType() const {
+  RankedTensorType type = getWeightType(getOperand());
+  return withDim(type, type.getRank() - 1, getSize()).clone(getElementType());
+}
+
+SmallVector<TypedAttr> UnpackAttr::getOperandExprs() const { return {getOperand()}; }
+
+LogicalResult ReciprocalAttr::verify(EmitError emitError, TypedAttr operand) {
+  if (failed(verifyOperand(emitError, "reciprocal", operand)))
+    return failure();
+  if (!getWeightType(operand).getElementType().isF32())
+    return fail(emitError, "reciprocal", 2)
+           << "elements of type " << getWeightType(operand).getElementType() << " are not f32";
+  return success();
+}
+
+Type ReciprocalAttr::getType() const { return getWeightType(getOperand()); }
+
+SmallVector<TypedAttr> ReciprocalAttr::getOperandExprs() const { return {getOperand()}; }
+
+//===----------------------------------------------------------------------===//
 // RopeAttr
 //===----------------------------------------------------------------------===//
 

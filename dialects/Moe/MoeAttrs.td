@@ -157,6 +157,76 @@ def Moe_ConvertAttr : Moe_WeightNode<"Convert", "convert"> {
   let assemblyFormat = "`<` custom<WeightExpr>($operand) `to` $elementType `>`";
 }
 
+def Moe_DequantizeAttr : Moe_WeightNode<"Dequantize", "dequantize"> {
+  let summary = "numbers of quantised weights: (code - zero - origin) * scale, as f32";
+  let description = [{
+    One scale, and one zero point where there are any, for each `group` neighbours of a row of the
+    codes' last axis. A scale per row has a group as long as the row. Codes of type f32 (numbers
+    that another dequantize gave) are scaled once more: formats with two levels of scales.
+    Codes of i4 and ui8 are not negative, those of i8 are signed.
+    ```mlir
+    #moe.dequantize<#moe.source<"w" in "m.safetensors" : tensor<64x256xf8E4M3FN>>
+      by #moe.source<"w_scale" in "m.safetensors" : tensor<64x2xf32>> group = 128>
+    #moe.dequantize<#moe.unpack<...> by #moe.source<...> minus #moe.unpack<...> group = 32>
+    ```
+    Constraints: (C1) operands are weight expressions; (C2) the codes are of i8, ui8, i4, f8E4M3FN,
+    f4E2M1FN or f32 and have two axes at least; (C3) group is positive and not longer than a row;
+    (C4) scales are floating-point numbers, of the codes' shape with ceil(columns / group) columns;
+    (C5) only integer codes have zeros, i4 or ui8 of the scales' shape, or an origin.
+  }];
+  let parameters = (ins "::mlir::TypedAttr":$codes, "::mlir::TypedAttr":$scales,
+                        OptionalParameter<"::mlir::TypedAttr">:$zeros, "int64_t":$group,
+                        DefaultValuedParameter<"int64_t", "0">:$origin);
+  let assemblyFormat = "`<` custom<WeightExpr>($codes) `by` custom<WeightExpr>($scales) (`minus` custom<WeightExpr>($zeros)^)? `group` `=` $group (`,` `origin` `=` $origin^)? `>`";
+}
+
+def Moe_RepeatAttr : Moe_WeightNode<"Repeat", "repeat"> {
+  let summary = "every row of an axis `times` times in succession, cut to `size` rows";
+  let description = [{
+    Spreads a scale that several rows share.
+    ```mlir
+    #moe.repeat<#moe.source<...>, axis = 0, times = 128, size = 576>
+    ```
+    Constraints: (C1) the operand is a weight expression; (C2) axis is one of its axes;
+    (C3) times > 0; (C4) the rows of the axis are ceil(size / times).
+  }];
+  let parameters = (ins "::mlir::TypedAttr":$operand, "int64_t":$axis, "int64_t":$times,
+                        "int64_t":$size);
+  let assemblyFormat = "`<` custom<WeightExpr>($operand) `,` `axis` `=` $axis `,` `times` `=` $times `,` `size` `=` $size `>`";
+}
+
+def Moe_UnpackAttr : Moe_WeightNode<"Unpack", "unpack"> {
+  let summary = "words taken apart into narrower elements along the last axis, cut to `size` columns";
+  let description = [{
+    Element j of a word lies `order[j]` elements above its lowest bits; without an order, j. A word
+    of one element changes its type and keeps its bits.
+    ```mlir
+    #moe.unpack<#moe.source<"w" in "m.safetensors" : tensor<64x128xui8>> to f4E2M1FN, size = 256>
+    #moe.unpack<#moe.source<"q" in "m.safetensors" : tensor<256x8xi32>> to i4, size = 64,
+                order = [0, 4, 1, 5, 2, 6, 3, 7]>
+    ```
+    Constraints: (C1) the operand is a weight expression with an axis; (C2) words are integers of 8
+    or 32 bits, elements integers or floating-point numbers of 4 or 8 bits; (C3) the words of a row are
+    ceil(size / elements of a word); (C4) order is a permutation of a word's elements.
+  }];
+  let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::Type":$elementType, "int64_t":$size,
+                        OptionalParameter<"::mlir::DenseI64ArrayAttr">:$order);
+  let assemblyFormat = "`<` custom<WeightExpr>($operand) `to` $elementType `,` `size` `=` $size (`,` `order` `=` $order^)? `>`";
+}
+
+def Moe_ReciprocalAttr : Moe_WeightNode<"Reciprocal", "reciprocal"> {
+  let summary = "1 / x of every element";
+  let description = [{
+    For checkpoints that store what scales are divided by.
+    ```mlir
+    #moe.reciprocal<#moe.source<"w_global_scale" in "m.safetensors" : tensor<1xf32>>>
+    ```
+    Constraints: (C1) the operand is a weight expression; (C2) its elements are f32.
+  }];
+  let parameters = (ins "::mlir::TypedAttr":$operand);
+  let assemblyFormat = "`<` custom<WeightExpr>($operand) `>`";
+}
+
 //===----------------------------------------------------------------------===//
 // Parameter groups
 //===----------------------------------------------------------------------===//

@@ -50,8 +50,7 @@ def Moe_WeightOp : Moe_Op<"weight", [Symbol]> {
   let summary = "a named weight of the model";
   let description = [{
     Names where a weight comes from and how it is rearranged; nothing is loaded.
-    `quantization` describes how stored values turn into numbers when the element
-    type alone does not say it (scales live in a weight of their own).
+    Quantised weights are expressions of numbers too (#moe.dequantize).
     ```mlir
     moe.weight @layers.0.attn.q : tensor<256x256xbf16>
       = #moe.source<"model.layers.0.self_attn.q_proj.weight" in "model.safetensors" : tensor<256x256xbf16>>
@@ -59,9 +58,8 @@ def Moe_WeightOp : Moe_Op<"weight", [Symbol]> {
     Constraints: (C1) the type is the expression's type, which is always static.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<AnyRankedTensor>:$type,
-                       TypedAttrInterface:$value,
-                       OptionalAttr<DictionaryAttr>:$quantization);
-  let assemblyFormat = "$sym_name `:` $type `=` custom<WeightExpr>($value) (`quantization` $quantization^)? attr-dict";
+                       TypedAttrInterface:$value);
+  let assemblyFormat = "$sym_name `:` $type `=` custom<WeightExpr>($value) attr-dict";
   let hasVerifier = 1;
 }
 

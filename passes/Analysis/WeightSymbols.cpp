@@ -16,8 +16,7 @@ FlatSymbolRefAttr WeightSymbols::create(moe::WeightOp anchor, StringRef leaf, Ty
   std::string name = parent == anchor.getSymName() ? leaf.str() : (parent + "." + leaf).str();
   OpBuilder builder(anchor);
   auto op = moe::WeightOp::create(builder, anchor.getLoc(), name,
-                                  cast<RankedTensorType>(value.getType()), value,
-                                  /*quantization=*/DictionaryAttr());
+                                  cast<RankedTensorType>(value.getType()), value);
   return FlatSymbolRefAttr::get(table.insert(op));
 }
 

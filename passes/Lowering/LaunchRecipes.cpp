@@ -241,8 +241,7 @@ private:
     auto [entry, isNew] = context.ropeTables.try_emplace(value);
     if (isNew) {
       OpBuilder builder(context.anchor);
-      auto table = moe::WeightOp::create(builder, op->getLoc(), "rope", type, value,
-                                         /*quantization=*/DictionaryAttr());
+      auto table = moe::WeightOp::create(builder, op->getLoc(), "rope", type, value);
       entry->second = FlatSymbolRefAttr::get(context.symbols.insert(table));
     }
     abi::RopeParams params{attr.getDim(), attr.getOffset(),     attr.getInterleaved(),

@@ -67,8 +67,6 @@ private:
     llvm::DenseMap<Attribute, moe::WeightOp> first;
     llvm::DenseMap<StringAttr, StringAttr> renamed;
     for (auto weight : llvm::make_early_inc_range(module.getOps<moe::WeightOp>())) {
-      if (weight.getQuantizationAttr())
-        continue; // equal bytes may mean different numbers
       auto [it, inserted] = first.try_emplace(weight.getValue(), weight);
       if (inserted)
         continue;

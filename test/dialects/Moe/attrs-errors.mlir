@@ -124,6 +124,71 @@ moe.weight @w : tensor<16xindex> = #moe.convert<#moe.source<"a" in "" : tensor<1
 
 // -----
 
+// expected-error @below {{moe.dequantize C2: codes of type 'tensor<4x32xi32>' are not a matrix of i8}}
+moe.weight @w : tensor<4x32xf32> = #moe.dequantize<#moe.source<"q" in "" : tensor<4x32xi32>> by #moe.source<"s" in "" : tensor<4x1xf32>> group = 32>
+
+// -----
+
+// expected-error @below {{moe.dequantize C2: codes of type 'tensor<32xi8>' are not a matrix of i8}}
+moe.weight @w : tensor<32xf32> = #moe.dequantize<#moe.source<"q" in "" : tensor<32xi8>> by #moe.source<"s" in "" : tensor<1xf32>> group = 32>
+
+// -----
+
+// expected-error @below {{moe.dequantize C3: group = 33 is not between 1 and the 32 columns}}
+moe.weight @w : tensor<4x32xf32> = #moe.dequantize<#moe.source<"q" in "" : tensor<4x32xi8>> by #moe.source<"s" in "" : tensor<4x1xf32>> group = 33>
+
+// -----
+
+// expected-error @below {{moe.dequantize C4: scales of type 'tensor<4x2xf32>' do not fit to codes of type 'tensor<4x40xi8>' in groups of 16}}
+moe.weight @w : tensor<4x40xf32> = #moe.dequantize<#moe.source<"q" in "" : tensor<4x40xi8>> by #moe.source<"s" in "" : tensor<4x2xf32>> group = 16>
+
+// -----
+
+// expected-error @below {{moe.dequantize C5: codes of type 'f8E4M3FN' have neither zeros nor an origin}}
+moe.weight @w : tensor<4x32xf32> = #moe.dequantize<#moe.source<"q" in "" : tensor<4x32xf8E4M3FN>> by #moe.source<"s" in "" : tensor<4x1xf32>> group = 32, origin = 8>
+
+// -----
+
+// expected-error @below {{moe.dequantize C5: zeros of type 'tensor<4x2xi4>' are not i4 or ui8 of the scales' shape}}
+moe.weight @w : tensor<4x32xf32> = #moe.dequantize<#moe.source<"q" in "" : tensor<4x32xi4>> by #moe.source<"s" in "" : tensor<4x1xf32>> minus #moe.source<"z" in "" : tensor<4x2xi4>> group = 32>
+
+// -----
+
+// expected-error @below {{moe.repeat C2: axis = 2 is outside the 2 axes of 'tensor<2x2xf32>'}}
+moe.weight @w : tensor<4x2xf32> = #moe.repeat<#moe.source<"s" in "" : tensor<2x2xf32>>, axis = 2, times = 2, size = 4>
+
+// -----
+
+// expected-error @below {{moe.repeat C3: times = 0 is not positive}}
+moe.weight @w : tensor<4x2xf32> = #moe.repeat<#moe.source<"s" in "" : tensor<2x2xf32>>, axis = 0, times = 0, size = 4>
+
+// -----
+
+// expected-error @below {{moe.repeat C4: the 2 rows of axis 0, each 128 times, do not make 128 rows}}
+moe.weight @w : tensor<128x2xf32> = #moe.repeat<#moe.source<"s" in "" : tensor<2x2xf32>>, axis = 0, times = 128, size = 128>
+
+// -----
+
+// expected-error @below {{moe.unpack C2: words of 'f32' cannot be taken apart into 'i4'}}
+moe.weight @w : tensor<4x8xi4> = #moe.unpack<#moe.source<"q" in "" : tensor<4x1xf32>> to i4, size = 8>
+
+// -----
+
+// expected-error @below {{moe.unpack C3: 2 words of 8 elements do not make rows of 8}}
+moe.weight @w : tensor<4x8xi4> = #moe.unpack<#moe.source<"q" in "" : tensor<4x2xi32>> to i4, size = 8>
+
+// -----
+
+// expected-error @below {{moe.unpack C4: [0, 0] is not a permutation of 2 elements}}
+moe.weight @w : tensor<4x8xi4> = #moe.unpack<#moe.source<"q" in "" : tensor<4x4xui8>> to i4, size = 8, order = [0, 0]>
+
+// -----
+
+// expected-error @below {{moe.reciprocal C2: elements of type 'bf16' are not f32}}
+moe.weight @w : tensor<1xbf16> = #moe.reciprocal<#moe.source<"g" in "" : tensor<1xbf16>>>
+
+// -----
+
 // expected-error @below {{moe has no attribute 'sauce'}}
 moe.weight @w : tensor<16xf32> = #moe.sauce<"a">
 

@@ -6,9 +6,9 @@
 // CHECK: moe.weight @embed : tensor<1024x256xbf16> = #moe.source<"model.embed_tokens.weight" in "model.safetensors" : tensor<1024x256xbf16>>{{$}}
 moe.weight @embed : tensor<1024x256xbf16>
   = #moe.source<"model.embed_tokens.weight" in "model.safetensors" : tensor<1024x256xbf16>>
-// CHECK: moe.weight @packed : tensor<4x16xi8> = #moe.source<"packed" in "" : tensor<4x16xi8>> quantization {scales = @embed, scheme = "int8"}
-moe.weight @packed : tensor<4x16xi8> = #moe.source<"packed" in "" : tensor<4x16xi8>>
-  quantization {scheme = "int8", scales = @embed}
+// CHECK: moe.weight @packed : tensor<4x16xf32> = #moe.dequantize<#moe.source<"packed" in "" : tensor<4x16xi8>> by #moe.source<"scale" in "" : tensor<4x1xf32>> group = 16>{{$}}
+moe.weight @packed : tensor<4x16xf32> = #moe.dequantize<
+  #moe.source<"packed" in "" : tensor<4x16xi8>> by #moe.source<"scale" in "" : tensor<4x1xf32>> group = 16>
 
 // CHECK: moe.kv_cache @kv heads 2 key 64 value 64 : f32
 moe.kv_cache @kv heads 2 key 64 value 64 : f32

@@ -53,3 +53,27 @@ moe.weight @ones : tensor<16xf32> = dense<1.0> : tensor<16xf32>
 moe.weight @scales : tensor<8xf32> = #moe.stack<"e.{}.scale" x 8 in [""] : tensor<8xf32>>
 // CHECK: @"odd name" : tensor<1xf32> = #moe.source<"with \22quotes\22 and \\" in "dir/file" : tensor<1xf32>>{{$}}
 moe.weight @"odd name" : tensor<1xf32> = #moe.source<"with \"quotes\" and \\" in "dir/file" : tensor<1xf32>>
+
+// Quantised weights: blocks of 128 x 128 with a partial last block of rows, two levels of scales, words in AWQ's order.
+// CHECK: @blocks : tensor<192x256xf32> = #moe.dequantize<#moe.source<"w" in "" : tensor<192x256xf8E4M3FN>> by #moe.repeat<#moe.source<"s" in "" : tensor<2x2xf32>>, axis = 0, times = 128, size = 192> group = 128>{{$}}
+moe.weight @blocks : tensor<192x256xf32>
+  = #moe.dequantize<#moe.source<"w" in "" : tensor<192x256xf8E4M3FN>> by
+      #moe.repeat<#moe.source<"s" in "" : tensor<2x2xf32>>, axis = 0, times = 128, size = 192> group = 128>
+// CHECK: @twice : tensor<8x64xf32> = #moe.dequantize<#moe.dequantize<#moe.unpack<#moe.source<"w" in "" : tensor<8x32xui8>> to f4E2M1FN, size = 64> by #moe.source<"s" in "" : tensor<8x4xf8E4M3FN>> group = 16> by #moe.reciprocal<#moe.repeat<#moe.source<"g" in "" : tensor<1x1xf32>>, axis = 0, times = 8, size = 8>> group = 64>{{$}}
+moe.weight @twice : tensor<8x64xf32>
+  = #moe.dequantize<#moe.dequantize<
+      #moe.unpack<#moe.source<"w" in "" : tensor<8x32xui8>> to f4E2M1FN, size = 64>
+      by #moe.source<"s" in "" : tensor<8x4xf8E4M3FN>> group = 16>
+      by #moe.reciprocal<#moe.repeat<#moe.source<"g" in "" : tensor<1x1xf32>>, axis = 0, times = 8, size = 8>> group = 64>
+// CHECK: @awq : tensor<16x64xf32> = #moe.dequantize<#moe.transpose<#moe.unpack<#moe.source<"q" in "" : tensor<64x2xi32>> to i4, size = 16, order = [0, 4, 1, 5, 2, 6, 3, 7]>, [1, 0]> by #moe.transpose<#moe.source<"s" in "" : tensor<2x16xf16>>, [1, 0]> minus #moe.transpose<#moe.unpack<#moe.source<"z" in "" : tensor<2x2xi32>> to i4, size = 16, order = [0, 4, 1, 5, 2, 6, 3, 7]>, [1, 0]> group = 32>{{$}}
+moe.weight @awq : tensor<16x64xf32>
+  = #moe.dequantize<
+      #moe.transpose<#moe.unpack<#moe.source<"q" in "" : tensor<64x2xi32>> to i4, size = 16, order = [0, 4, 1, 5, 2, 6, 3, 7]>, [1, 0]>
+      by #moe.transpose<#moe.source<"s" in "" : tensor<2x16xf16>>, [1, 0]>
+      minus #moe.transpose<#moe.unpack<#moe.source<"z" in "" : tensor<2x2xi32>> to i4, size = 16, order = [0, 4, 1, 5, 2, 6, 3, 7]>, [1, 0]>
+      group = 32>
+// A word of one element changes its type; codes that are never negative have an origin.
+// CHECK: @bytes : tensor<4x32xf32> = #moe.dequantize<#moe.unpack<#moe.source<"w" in "" : tensor<4x4xi32>> to i4, size = 32> by #moe.unpack<#moe.source<"e" in "" : tensor<4x1xui8>> to f8E8M0FNU, size = 1> group = 32, origin = 8>{{$}}
+moe.weight @bytes : tensor<4x32xf32>
+  = #moe.dequantize<#moe.unpack<#moe.source<"w" in "" : tensor<4x4xi32>> to i4, size = 32>
+      by #moe.unpack<#moe.source<"e" in "" : tensor<4x1xui8>> to f8E8M0FNU, size = 1> group = 32, origin = 8>

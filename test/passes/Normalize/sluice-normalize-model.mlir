@@ -11,9 +11,11 @@
 moe.weight @embed : tensor<64x32xbf16> = #moe.source<"embed" in "m.safetensors" : tensor<64x32xbf16>>
 moe.weight @head : tensor<64x32xbf16> = #moe.source<"embed" in "m.safetensors" : tensor<64x32xbf16>>
 moe.weight @unused : tensor<32xbf16> = #moe.source<"rotary.inv_freq" in "m.safetensors" : tensor<32xbf16>>
-// Equal bytes with a quantization of their own may mean different numbers: both stay.
-moe.weight @scaled_a : tensor<32x32xi8> = #moe.source<"q" in "m.safetensors" : tensor<32x32xi8>> quantization {scheme = "a"}
-moe.weight @scaled_b : tensor<32x32xi8> = #moe.source<"q" in "m.safetensors" : tensor<32x32xi8>> quantization {scheme = "b"}
+// Equal codes with scales of their own are different numbers: both stay.
+moe.weight @scaled_a : tensor<32x32xf32> = #moe.dequantize<#moe.source<"q" in "m.safetensors" : tensor<32x32xi8>>
+  by #moe.source<"a" in "m.safetensors" : tensor<32x1xf32>> group = 32>
+moe.weight @scaled_b : tensor<32x32xf32> = #moe.dequantize<#moe.source<"q" in "m.safetensors" : tensor<32x32xi8>>
+  by #moe.source<"b" in "m.safetensors" : tensor<32x1xf32>> group = 32>
 moe.kv_cache @unused.kv heads 1 key 32 value 32 : f32
 
 // CHECK-LABEL: func.func @step(

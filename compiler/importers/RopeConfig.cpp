@@ -112,9 +112,10 @@ static DictionaryAttr readScaling(ConfigReader &config, ConfigReader &settings,
   add("rope_type", builder.getStringAttr(type.name));
   add("max_position_embeddings", builder.getI64IntegerAttr(maxPosition));
   for (const RopeKey &key : type.keys) {
-    // Phi keeps this one beside the rope settings.
-    bool beside = key.name == "original_max_position_embeddings" && !settings.has(key.name) &&
-                  config.has(key.name);
+    // Phi keeps this one beside the rope settings, or in both places.
+    bool beside = key.name == "original_max_position_embeddings" && config.has(key.name);
+    if (beside && settings.has(key.name) && config.getInt(key.name) != settings.getInt(key.name))
+      config.error(key.name, "contradicts the value among the rope settings; remove one of them");
     ConfigReader &from = beside ? config : settings;
     if (!key.required && !from.has(key.name)) {
       from.ignore(key.name);

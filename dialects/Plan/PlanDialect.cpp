@@ -188,7 +188,9 @@ FailureOr<SmallVector<std::pair<StringRef, int64_t>>> stepBuffers(ModuleOp modul
 }
 
 Result<uint64_t> weightBytes(StringRef layout, StringRef format, ArrayRef<int64_t> shape) {
-  SLUICE_ASSIGN_OR_RETURN(quant::WeightFormat parsed, quant::parsePackable(format));
+  SLUICE_ASSIGN_OR_RETURN(quant::WeightFormat parsed, quant::WeightFormat::parse(format));
+  SLUICE_RETURN_IF_ERROR(layout == "row_major" ? quant::requireRowMajor(parsed)
+                                               : quant::requirePackable(parsed));
   auto misfit = [&](const char *expected) {
     std::string text;
     llvm::raw_string_ostream stream(text);

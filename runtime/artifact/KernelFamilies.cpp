@@ -163,6 +163,13 @@ public:
       status = quant::parsePackable(format).status();
     return *this;
   }
+  /// A row-major table, whose rows are looked up.
+  Checker &table(const std::string &format) {
+    auto parsed = quant::WeightFormat::parse(format);
+    if (status.isOk())
+      status = parsed.isOk() ? quant::requireRowMajor(*parsed) : parsed.status();
+    return *this;
+  }
   Checker &cache(const std::string &type) {
     return require(type == "f32" || type == "bf16" || type == "f16", [&] {
       return quote("cache_type") + " is \"" + type + "\"; the cache holds f32, bf16 or f16";
@@ -181,7 +188,7 @@ private:
 };
 
 void check(const EmbeddingParams &p, Checker &c) {
-  c.size("vocab", p.vocab).size("hidden", p.hidden).weights(p.format);
+  c.size("vocab", p.vocab).size("hidden", p.hidden).table(p.format);
 }
 
 void check(const NormParams &p, Checker &c) {
@@ -305,8 +312,7 @@ Result<FamilyParams> readByName(std::string_view family, const Params &params,
   return out;
 }
 
-template <size_t... Index>
-std::vector<FamilyParams> defaultParams(std::index_sequence<Index...>) {
+template <size_t... Index> std::vector<FamilyParams> defaultParams(std::index_sequence<Index...>) {
   return {std::variant_alternative_t<Index, FamilyParams>()...};
 }
 

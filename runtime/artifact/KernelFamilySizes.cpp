@@ -60,9 +60,10 @@ public:
   }
   /// Plain elements of `format`, as in an embedding table or the cache.
   Sizes &elements(const std::string &format, std::initializer_list<int64_t> shape) {
-    auto parsed = quant::parsePackable(format);
-    if (!parsed.isOk()) {
-      status = parsed.status();
+    auto parsed = quant::WeightFormat::parse(format);
+    Status usable = parsed.isOk() ? quant::requireRowMajor(*parsed) : parsed.status();
+    if (!usable.isOk()) {
+      status = usable;
       return absent();
     }
     return dense(quant::elementBytes(parsed->element), shape);

@@ -4,12 +4,14 @@
 //
 // Packing is a transpose of 16-row strips with a conversion per element. It walks a strip in short
 // column tiles, so that the 16 source rows and the destination stay in the first-level cache, and
-// reads elements with memcpy because tensors in a mapped checkpoint need not be aligned.
+// reads elements with memcpy because tensors in a mapped checkpoint need not be aligned. Panels of
+// quantised formats are written and read by GroupedPanel.cpp.
 //
 //===------------------------------------------------------------------------===//
 #include "runtime/quant/PackedLayout.h"
 
 #include "runtime/base/ElementTraits.h"
+#include "runtime/quant/GroupedPanel.h"
 
 #include <algorithm>
 #include <cstring>
@@ -21,6 +23,8 @@ namespace {
 
 constexpr int64_t kColumnTile = 64;
 constexpr uint64_t kMaxBytes = uint64_t(1) << 62;
+/// A panel of so many columns is below 2^62 bytes in every format.
+constexpr int64_t kMaxColumns = int64_t(1) << 55;
 
 bool multiplyWithin(uint64_t a, uint64_t b, uint64_t &out) {
   return !__builtin_mul_overflow(a, b, &out) && out <= kMaxBytes;
@@ -86,9 +90,12 @@ Result<PackedLayout> PackedLayout::create(std::string_view layout, const WeightF
   out.blobCount = blobs;
   uint64_t unpadded = 0, total = 0;
   uint64_t panelCount = (uint64_t(n) + kPanelRows - 1) / kPanelRows * (out.paired ? 2 : 1);
-  bool fits = multiplyWithin(uint64_t(k), kPanelRows * uint64_t(elementBytes(format.element)),
-                             out.panelSize) &&
-              multiplyWithin(out.panelSize, panelCount, unpadded);
+  bool fits = k <= kMaxColumns;
+  if (fits)
+    out.panelSize = format.isQuantized()
+                        ? uint64_t(GroupedPanel(format, k).panelBytes())
+                        : uint64_t(k) * kPanelRows * uint64_t(elementBytes(format.element));
+  fits = fits && multiplyWithin(out.panelSize, panelCount, unpadded);
   out.blobSize = (unpadded + kBlobAlignment - 1) / kBlobAlignment * kBlobAlignment;
   if (!fits || !multiplyWithin(out.blobSize, uint64_t(blobs), total))
     return invalidArgument("weight " + describe() + " exceeds 2^62 bytes when packed");
@@ -121,7 +128,12 @@ Status PackedLayout::packRows(PanelRole role, int64_t rowBegin, int64_t rowCount
   if (out.size() != bytesOfRows(rowBegin, rowCount))
     return invalidArgument("packed rows take " + std::to_string(bytesOfRows(rowBegin, rowCount)) +
                            " bytes; the destination has " + std::to_string(out.size()));
-  if (source.type > ElementType::kF16)
+  const bool quantized = weightFormat.isQuantized();
+  if (quantized && source.type != weightFormat.element)
+    return unsupported(std::string("source elements of type ") + elementTypeName(source.type) +
+                       " cannot be packed as " + weightFormat.name() + "; sources are codes of " +
+                       elementTypeName(weightFormat.element));
+  if (!quantized && source.type > ElementType::kF16)
     return unsupported(std::string("source elements of type ") + elementTypeName(source.type) +
                        " cannot be packed; sources are f32, bf16 or f16");
   if (source.rowStride < cols)
@@ -130,16 +142,24 @@ Status PackedLayout::packRows(PanelRole role, int64_t rowBegin, int64_t rowCount
                            " columns of the weight");
 
   std::byte *panel = out.data() + (role == PanelRole::kUp ? panelSize : 0);
-  withElement(source.type, [&](auto from) {
-    withElement(weightFormat.element, [&](auto to) {
-      using From = decltype(from);
-      using To = decltype(to);
-      for (int64_t row = 0; row < rowCount; row += kPanelRows, panel += panelStride())
-        packPanel<From, To>(source.data +
-                                row * source.rowStride * int64_t(sizeof(typename From::Bits)),
-                            source.rowStride, std::min(kPanelRows, rowCount - row), cols, panel);
+  if (quantized) {
+    const GroupedPanel grouped(weightFormat, cols);
+    SLUICE_RETURN_IF_ERROR(grouped.checkSource(source));
+    for (int64_t row = 0; row < rowCount; row += kPanelRows, panel += panelStride())
+      SLUICE_RETURN_IF_ERROR(
+          grouped.pack(source, row, std::min(kPanelRows, rowCount - row), panel));
+  } else {
+    withElement(source.type, [&](auto from) {
+      withElement(weightFormat.element, [&](auto to) {
+        using From = decltype(from);
+        using To = decltype(to);
+        for (int64_t row = 0; row < rowCount; row += kPanelRows, panel += panelStride())
+          packPanel<From, To>(source.data +
+                                  row * source.rowStride * int64_t(sizeof(typename From::Bits)),
+                              source.rowStride, std::min(kPanelRows, rowCount - row), cols, panel);
+      });
     });
-  });
+  }
   uint64_t used = uint64_t((rowCount + kPanelRows - 1) / kPanelRows) * panelStride();
   std::memset(out.data() + used, 0, out.size() - used);
   return Status::ok();
@@ -153,6 +173,13 @@ Status PackedLayout::unpack(PanelRole role, std::span<const std::byte> blob,
                            std::to_string(out.size()) + " values does not match " + name() + " [" +
                            std::to_string(rows) + ", " + std::to_string(cols) + "] of " +
                            std::to_string(blobSize) + " bytes");
+  if (weightFormat.isQuantized()) {
+    const GroupedPanel grouped(weightFormat, cols);
+    for (int64_t row = 0; row < rows; row += kPanelRows)
+      grouped.unpack(blob.data() + offsetOfRow(row) + (role == PanelRole::kUp ? panelSize : 0),
+                     std::min(kPanelRows, rows - row), out.data() + row * cols);
+    return Status::ok();
+  }
   withElement(weightFormat.element, [&](auto element) {
     using Element = decltype(element);
     for (int64_t row = 0; row < rows; ++row) {

@@ -30,11 +30,23 @@ inline constexpr int64_t kBlobAlignment = 64;
 /// Which matrix of a gate_up_panel16 blob is meant; kOnly for panel16.
 enum class PanelRole : uint8_t { kOnly, kGate, kUp };
 
-/// Row-major rows of a checkpoint tensor. `data` may be unaligned; it stays the caller's.
+/// Row-major rows of a checkpoint tensor. `data` may be unaligned; it stays the caller's, and so do
+/// the scales.
+///
+/// Unquantised formats take f32, bf16 or f16 elements and convert them. Quantised formats take the
+/// codes of their own element type, one byte each (i4: 0..15; kF4E2M1: sign, two exponent bits and
+/// one mantissa bit in bits 3..0; NaN codes of f8e4m3 are refused), and per row the scales of its
+/// groups: value = (code - zero) * scale * rowScale. Scales are numbers, whatever they are stored
+/// as; those that the format cannot hold exactly are refused.
 struct SourceRows {
   const std::byte *data = nullptr;
-  ElementType type = ElementType::kF32; ///< kF32, kBF16 or kF16
+  ElementType type = ElementType::kF32; ///< kF32, kBF16 or kF16; the format's own when quantised
   int64_t rowStride = 0;                ///< elements from one row to the next, at least K
+
+  const float *scales = nullptr; ///< [rows, scaleStride], of which WeightFormat::groupsPerRow count
+  int64_t scaleStride = 0;       ///< values from the scales (and zeros) of one row to the next
+  const uint8_t *zeros = nullptr;   ///< i4: zero points 0..127, as `scales`; null = all are 8
+  const float *rowScales = nullptr; ///< nvfp4: [rows] common factors of the scales of a row
 };
 
 /// The packed form of one weight: `n` rows (of each of gate and up, when paired), `k` columns,
@@ -73,11 +85,13 @@ public:
   /// bytes at offsetOfRow(rowBegin) of the blob and has bytesOfRows(rowBegin, rowCount) of them, so
   /// that a huge matrix can be packed range by range. rowBegin is a multiple of 16, and so is
   /// rowCount unless the range ends the matrix. source.data is row `rowBegin`. A paired range is
-  /// complete after one call for kGate and one for kUp on the same `out`. Padding is zeroed.
+  /// complete after one call for kGate and one for kUp on the same `out`. Padding is zeroed. Fails
+  /// when the source does not suit the format, naming the row (counted from rowBegin) and column.
   Status packRows(PanelRole role, int64_t rowBegin, int64_t rowCount, const SourceRows &source,
                   std::span<std::byte> out) const;
 
   /// The inverse on one whole blob: rows of `role` as float32 [n, k] into `out` (n * k values).
+  /// Quantised: (code - zero) * (scale * rowScale), each product rounded to float32.
   Status unpack(PanelRole role, std::span<const std::byte> blob, std::span<float> out) const;
 
 private:

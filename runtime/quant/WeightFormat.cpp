@@ -27,7 +27,8 @@ constexpr ElementInfo kElements[] = {{"f32", 32}, {"bf16", 16}, {"f16", 16},  {"
 Status unknownFormat(std::string_view text) {
   return invalidArgument("weight format \"" + std::string(text) +
                          "\" is not known; formats are f32, bf16, f16, f8e4m3:tensor, "
-                         "f8e4m3:channel, f8e4m3:blockRxC, i8:channel, i4:groupG, mxfp4 and nvfp4");
+                         "f8e4m3:blockRxC, E:channel and E:groupG for E of f8e4m3, i8 and i4, "
+                         "mxfp4 and nvfp4");
 }
 
 /// Reads a positive size up to kMaxBlock from the front of `text`.
@@ -76,28 +77,29 @@ Result<WeightFormat> WeightFormat::parse(std::string_view text) {
 
   std::string_view rest = text;
   format.scale = ScaleType::kF32;
-  if (takePrefix(rest, "f8e4m3:")) {
+  if (takePrefix(rest, "f8e4m3:"))
     format.element = ElementType::kF8E4M3;
-    if (rest == "tensor" || rest == "channel") {
-      format.scope = rest == "tensor" ? ScaleScope::kTensor : ScaleScope::kChannel;
-      format.blockRows = 0;
-      return format;
-    }
-    format.scope = ScaleScope::kBlock;
-    if (takePrefix(rest, "block") && takeSize(rest, format.blockRows) && takePrefix(rest, "x") &&
-        takeSize(rest, format.blockCols) && rest.empty())
-      return format;
-  } else if (takePrefix(rest, "i8:")) {
+  else if (takePrefix(rest, "i8:"))
     format.element = ElementType::kI8;
-    format.scope = ScaleScope::kChannel;
-    format.blockRows = 0;
-    if (rest == "channel")
-      return format;
-  } else if (takePrefix(rest, "i4:")) {
+  else if (takePrefix(rest, "i4:"))
     format.element = ElementType::kI4;
+  else
+    return unknownFormat(text);
+  format.zeroPoint = format.element == ElementType::kI4;
+  const bool tiles = format.element == ElementType::kF8E4M3;
+  if (rest == "channel" || (tiles && rest == "tensor")) {
+    format.scope = rest == "tensor" ? ScaleScope::kTensor : ScaleScope::kChannel;
+    format.blockRows = 0;
+    return format;
+  }
+  if (takePrefix(rest, "group")) {
     format.scope = ScaleScope::kGroup;
-    format.zeroPoint = true;
-    if (takePrefix(rest, "group") && takeSize(rest, format.blockCols) && rest.empty())
+    if (takeSize(rest, format.blockCols) && rest.empty())
+      return format;
+  } else if (tiles && takePrefix(rest, "block")) {
+    format.scope = ScaleScope::kBlock;
+    if (takeSize(rest, format.blockRows) && takePrefix(rest, "x") &&
+        takeSize(rest, format.blockCols) && rest.empty())
       return format;
   }
   return unknownFormat(text);
@@ -127,10 +129,24 @@ std::string WeightFormat::name() const {
 }
 
 Status requirePackable(const WeightFormat &format) {
+  auto refuse = [&](const std::string &why) {
+    return unsupported("weight format \"" + format.name() + "\" has no packed layout; " + why);
+  };
+  if (format.scope == ScaleScope::kTensor)
+    return refuse("repeat the scale for every row and use f8e4m3:channel");
+  if (format.scope == ScaleScope::kBlock)
+    return refuse("repeat the scales for every row of a tile and use f8e4m3:group" +
+                  std::to_string(format.blockCols));
+  if (format.scope == ScaleScope::kGroup && format.blockCols < kMinGroupColumns)
+    return refuse("groups have at least " + std::to_string(kMinGroupColumns) + " columns");
+  return Status::ok();
+}
+
+Status requireRowMajor(const WeightFormat &format) {
   if (!format.isQuantized())
     return Status::ok();
   return unsupported("weight format \"" + format.name() +
-                     "\" has no packed layout in this version; use f32, bf16 or f16");
+                     "\" has no row-major form; use f32, bf16 or f16 for tables");
 }
 
 Result<WeightFormat> parsePackable(std::string_view text) {

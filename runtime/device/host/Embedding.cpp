@@ -115,7 +115,8 @@ private:
 } // namespace
 
 KernelResult createEmbedding(const abi::EmbeddingParams &params, const abi::StepDims &dims) {
-  SLUICE_ASSIGN_OR_RETURN(auto format, quant::parsePackable(params.format));
+  SLUICE_ASSIGN_OR_RETURN(auto format, quant::WeightFormat::parse(params.format));
+  SLUICE_RETURN_IF_ERROR(quant::requireRowMajor(format));
   WidenRow *widen = nullptr;
   switch (format.element) {
   case quant::ElementType::kF32:

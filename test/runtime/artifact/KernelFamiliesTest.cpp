@@ -169,7 +169,12 @@ TEST(KernelFamilies, RangeErrorsNameValueAndLimit) {
   expectError(4, "n", int64_t(0), "\"n\" is 0, outside [1, 1073741824]");
   Params quantized = toParams(examples()[4]);
   paramOf(quantized, "format") = std::string("mxfp4");
+  EXPECT_TRUE(fromParams("linear", quantized).isOk());
+  paramOf(quantized, "format") = std::string("f8e4m3:tensor");
   EXPECT_EQ(fromParams("linear", quantized).status().code(), StatusCode::kUnsupported);
+  Params table = toParams(examples()[0]);
+  paramOf(table, "format") = std::string("i8:channel");
+  EXPECT_EQ(fromParams("embedding", table).status().code(), StatusCode::kUnsupported);
   Params mixer = toParams(RouterParams{.hidden = 4, .experts = 4, .topK = 3, .sparseMixer = true});
   EXPECT_THAT(errorOf("router", mixer), HasSubstr("sparse mixer"));
   Params l2 = toParams(NormParams{.kind = NormKind::kL2, .width = 4, .bias = true});

@@ -183,8 +183,8 @@ TEST(PackedLayout, RefusesWhatItCannotDo) {
   auto messageOf = [](const auto &result) { return result.status().toString(); };
   EXPECT_THAT(messageOf(PackedLayout::create("panel32", formatOf("bf16"), 1, 1)),
               HasSubstr("\"panel32\""));
-  EXPECT_THAT(messageOf(PackedLayout::create("panel16", formatOf("mxfp4"), 1, 1)),
-              HasSubstr("mxfp4"));
+  EXPECT_THAT(messageOf(PackedLayout::create("panel16", formatOf("f8e4m3:tensor"), 1, 1)),
+              HasSubstr("f8e4m3:tensor"));
   EXPECT_THAT(messageOf(PackedLayout::create("panel16", formatOf("bf16"), 0, 1)),
               HasSubstr("size below 1"));
   EXPECT_THAT(messageOf(PackedLayout::create("panel16", formatOf("f32"), int64_t(1) << 40,

@@ -242,6 +242,10 @@ private:
                   result.maxLogitError, result.maxNllError, (long long)result.argmaxDiffers,
                   (long long)result.argmaxCompared, (long long)result.greedyDiffers,
                   (long long)result.greedyCompared, result.passed ? "ok" : "FAILED");
+    for (const GoldenReport::Case &result : report.cases)
+      for (size_t i = 0; i < result.maxHiddenErrors.size(); ++i)
+        std::printf("%-12s hidden state %zu: max |d| %.3g\n",
+                    result.name.empty() ? "-" : result.name.c_str(), i, result.maxHiddenErrors[i]);
     if (!report.passed)
       return Status(StatusCode::kCheckFailed,
                     format("differs from %s by more than the tolerance (logit %g, margin %g)",

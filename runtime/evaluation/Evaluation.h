@@ -52,7 +52,8 @@ Result<Perplexity> scorePerplexity(Engine &engine, std::span<const int32_t> toke
 
 /// Bounds of verifyGolden().
 struct GoldenTolerance {
-  double logit = 1e-3; ///< largest |difference| of a logit or negative log-likelihood
+  /// Largest |difference| of a logit, a negative log-likelihood or an entry of a hidden state.
+  double logit = 1e-3;
   double margin =
       1e-3; ///< argmax and greedy ids must agree where the reference's margin exceeds it
 };
@@ -64,6 +65,9 @@ struct GoldenReport {
     int64_t rows = 0; ///< logits rows compared
     double maxLogitError = 0;
     double maxNllError = 0;
+    /// By hidden state of the file: 0 is what the first layer gets, i what layer i makes of it, the
+    /// last one after the final norm.
+    std::vector<double> maxHiddenErrors;
     int64_t argmaxCompared = 0, argmaxDiffers = 0;
     int64_t greedyCompared = 0, greedyDiffers = 0; ///< ids up to the first narrow margin
     bool passed = true;
@@ -73,10 +77,11 @@ struct GoldenReport {
 };
 
 /// Compares with a reference file: per case, the tensors `input_ids` [B, T] or `prompt_ids` [T],
-/// and any of `logits` ([B, T, V] or [T, V]), `last_logits` [V], `nll` [T - 1], `gen_ids` with
-/// `gen_margin` (greedy continuation: prompt followed by one id per margin). A file may hold
-/// several cases, told apart by a prefix "name.". An error status means the comparison could not
-/// run; a comparison past its tolerance is reported in the result.
+/// and any of `logits` ([B, T, V] or [T, V]), `last_logits` [V], `nll` [T - 1], `hidden.0` to
+/// `hidden.L` ([B, T, H], as Hugging Face's hidden_states of L layers), `gen_ids` with `gen_margin`
+/// (greedy continuation: prompt followed by one id per margin). A file may hold several cases, told
+/// apart by a prefix "name.". An error status means the comparison could not run; a comparison past
+/// its tolerance is reported in the result.
 Result<GoldenReport> verifyGolden(Engine &engine, const std::string &path,
                                   const GoldenTolerance &tolerance = {});
 

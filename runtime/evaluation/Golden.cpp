@@ -6,6 +6,7 @@
 #include "runtime/artifact/Safetensors.h"
 #include "runtime/base/Format.h"
 #include "runtime/evaluation/Evaluation.h"
+#include "runtime/evaluation/HiddenStates.h"
 #include "runtime/evaluation/LogitMath.h"
 
 #include <algorithm>
@@ -55,15 +56,20 @@ Result<std::vector<int32_t>> readIds(const SafetensorsFile &file, const Safetens
       format("%s: tensor \"%s\" must be I32 or I64", file.path().c_str(), tensor.name.c_str()));
 }
 
+/// Raises `error` to the largest difference of two spans of equal size. Written so that a NaN
+/// counts as an infinite error.
+void compare(std::span<const float> ours, std::span<const float> reference, double &error) {
+  for (size_t i = 0; i < ours.size(); ++i) {
+    double difference = std::abs(double(ours[i]) - double(reference[i]));
+    error = std::max(error, std::isnan(difference) ? INFINITY : difference);
+  }
+}
+
 /// Adds the comparison of one row of logits to `result`.
 void compareRow(std::span<const float> ours, std::span<const float> reference,
                 const GoldenTolerance &tolerance, GoldenReport::Case &result) {
   ++result.rows;
-  for (size_t i = 0; i < ours.size(); ++i) {
-    // Written so that a NaN counts as an infinite error.
-    double error = std::abs(double(ours[i]) - double(reference[i]));
-    result.maxLogitError = std::max(result.maxLogitError, std::isnan(error) ? INFINITY : error);
-  }
+  compare(ours, reference, result.maxLogitError);
   auto [expected, margin] = argmaxAndMargin(reference);
   if (margin <= tolerance.margin)
     return;
@@ -77,7 +83,13 @@ class CaseVerifier {
 public:
   CaseVerifier(Engine &engine, const SafetensorsFile &file, std::string prefix,
                const GoldenTolerance &tolerance)
-      : engine(engine), file(file), prefix(std::move(prefix)), tolerance(tolerance) {}
+      : engine(engine), file(file), prefix(std::move(prefix)), tolerance(tolerance),
+        hidden(engine.info()) {}
+  ~CaseVerifier() {
+    if (!hiddenReference.empty())
+      (void)observeLaunches(engine, nullptr);
+  }
+  CaseVerifier(const CaseVerifier &) = delete;
 
   Result<GoldenReport::Case> run(const SafetensorsTensor &idsTensor) {
     result.name = prefix.empty() ? "" : prefix.substr(0, prefix.size() - 1);
@@ -93,6 +105,7 @@ public:
     SLUICE_RETURN_IF_ERROR(checkSize(logits, "logits", int64_t(ids.size()) * vocab));
     SLUICE_RETURN_IF_ERROR(checkSize(last, "last_logits", batch * vocab));
     SLUICE_RETURN_IF_ERROR(checkSize(nll, "nll", batch * (length - 1)));
+    SLUICE_RETURN_IF_ERROR(prepareHidden(int64_t(ids.size())));
     for (int64_t b = 0; b < batch; ++b) {
       std::span<const int32_t> tokens = std::span(ids).subspan(size_t(b * length), size_t(length));
       auto sink = [&](int64_t first, std::span<const float> rows) {
@@ -107,13 +120,17 @@ public:
             compareNll(ours, tokens[size_t(token + 1)],
                        nll->values[size_t(b * (length - 1) + token)]);
         }
+        compareHidden(b * length + first, int64_t(rows.size()) / vocab);
       };
       SLUICE_RETURN_IF_ERROR(forEachLogits(engine, tokens, sink));
+      SLUICE_RETURN_IF_ERROR(hiddenStatus);
     }
     SLUICE_RETURN_IF_ERROR(compareGreedy());
     result.passed = result.maxLogitError <= tolerance.logit &&
                     result.maxNllError <= tolerance.logit && result.argmaxDiffers == 0 &&
                     result.greedyDiffers == 0;
+    for (double error : result.maxHiddenErrors)
+      result.passed &= error <= tolerance.logit;
     return result;
   }
 
@@ -134,6 +151,44 @@ private:
   void compareNll(std::span<const float> logits, int32_t next, float reference) {
     double error = std::abs(logSumExp(logits) - logits[size_t(next)] - reference);
     result.maxNllError = std::max(result.maxNllError, std::isnan(error) ? INFINITY : error);
+  }
+
+  /// Reads hidden.0, hidden.1, ... of `tokens` tokens and has the engine show its own, if the file
+  /// holds any.
+  Status prepareHidden(int64_t tokens) {
+    if (!file.find(prefix + "hidden.0"))
+      return Status::ok();
+    for (size_t i = 0; i < hidden.count(); ++i) {
+      std::string name = "hidden." + std::to_string(i);
+      SLUICE_ASSIGN_OR_RETURN(std::optional<FloatTensor> state, readFloats(file, prefix + name));
+      if (!state)
+        return invalidArgument(format("%s: tensor \"%s%s\" is missing; the artifact has %zu hidden "
+                                      "states; is it the reference of another model?",
+                                      file.path().c_str(), prefix.c_str(), name.c_str(),
+                                      hidden.count()));
+      SLUICE_RETURN_IF_ERROR(checkSize(state, name.c_str(), tokens * engine.info().hiddenSize));
+      hiddenReference.push_back(std::move(*state));
+    }
+    result.maxHiddenErrors.assign(hidden.count(), 0);
+    return observeLaunches(engine, &hidden);
+  }
+
+  /// Compares the last step's hidden states, of `count` tokens whose first is `firstToken` of the
+  /// file's.
+  void compareHidden(int64_t firstToken, int64_t count) {
+    const size_t width = size_t(engine.info().hiddenSize);
+    for (size_t i = 0; i < hiddenReference.size(); ++i) {
+      std::span<const float> ours = hidden.state(i);
+      if (ours.size() != size_t(count) * width)
+        hiddenStatus = unsupported(
+            format("no launch of the plan shows hidden state %zu of %zu", i, hidden.count()));
+      else
+        compare(
+            ours,
+            std::span(hiddenReference[i].values).subspan(size_t(firstToken) * width, ours.size()),
+            result.maxHiddenErrors[i]);
+    }
+    hidden.clear();
   }
 
   /// Greedy ids must agree up to the first step whose reference margin is narrow: there another
@@ -166,6 +221,9 @@ private:
   std::string prefix;
   GoldenTolerance tolerance;
   GoldenReport::Case result;
+  HiddenStates hidden;                      ///< observes the engine while there is a reference
+  std::vector<FloatTensor> hiddenReference; ///< empty when the file has none
+  Status hiddenStatus;
 };
 
 } // namespace

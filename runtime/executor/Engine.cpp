@@ -12,6 +12,7 @@
 
 #include "runtime/artifact/Artifact.h"
 #include "runtime/base/Format.h"
+#include "runtime/executor/LaunchObserver.h"
 #include "runtime/executor/RankExecutor.h"
 #include "runtime/executor/SequenceTable.h"
 #include "runtime/telemetry/ExpertCounters.h"
@@ -74,6 +75,11 @@ public:
   }
 
   Status step(std::span<const StepEntry> entries, std::span<StepOutput> outputs) override;
+
+  void observe(LaunchObserver *observer) {
+    for (const auto &rank : ranks)
+      rank->observe(observer);
+  }
 
 private:
   static int limit(uint32_t value) { return static_cast<int>(value); } // validated to fit
@@ -297,6 +303,21 @@ Status checkMemory(const proto::Plan &plan) {
 }
 
 } // namespace
+
+std::span<const float> ObservedLaunch::floats(std::string_view name) const {
+  for (const ObservedArg &arg : args)
+    if (arg.name == name)
+      return {reinterpret_cast<const float *>(arg.data.data()), arg.data.size() / sizeof(float)};
+  return {};
+}
+
+Status observeLaunches(Engine &engine, LaunchObserver *observer) {
+  auto *host = dynamic_cast<HostEngine *>(&engine);
+  if (!host)
+    return unsupported("this engine does not show what its launches compute");
+  host->observe(observer);
+  return Status::ok();
+}
 
 Status checkSampling(const SamplingOptions &s) {
   if (!(s.temperature >= 0) || !std::isfinite(s.temperature))

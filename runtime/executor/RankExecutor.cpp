@@ -106,8 +106,25 @@ Status RankExecutor::prepare(const proto::Bucket &bucket) {
 
 void RankExecutor::run(size_t bucket) {
   const Program &program = programs[bucket];
-  for (const Launch &launch : program.launches)
+  for (size_t i = 0; i < program.launches.size(); ++i) {
+    const Launch &launch = program.launches[i];
     launch.kernel->run(program.args.data() + launch.firstArg, pool);
+    if (observer)
+      report(bucket, i);
+  }
+}
+
+void RankExecutor::report(size_t bucket, size_t index) const {
+  const proto::Launch &launch =
+      plan.buckets(static_cast<int>(bucket)).commands(static_cast<int>(index)).launch();
+  const abi::FamilyParams &params = artifact.kernels()[launch.kernel()];
+  const std::vector<abi::ArgSpec> &specs = abi::familyArgs(params);
+  std::vector<ObservedArg> args;
+  for (int i = 0; i < launch.args_size(); ++i)
+    if (const proto::BufferRef &ref = launch.args(i); ref.slab() != 0)
+      args.push_back({specs[static_cast<size_t>(i)].name,
+                      {static_cast<const std::byte *>(address(ref)), ref.bytes()}});
+  observer->launched({abi::familyName(params), launch.label(), *stepIo.header, args});
 }
 
 } // namespace sluice

@@ -14,6 +14,7 @@
 #include "runtime/artifact/StepAbi.h"
 #include "runtime/device/host/HostKernel.h"
 #include "runtime/executor/HostMemory.h"
+#include "runtime/executor/LaunchObserver.h"
 #include "sluice/status.h"
 
 #include <cstdint>
@@ -58,6 +59,9 @@ public:
   /// Runs the step described by io() with the program of `bucket`. Allocates nothing.
   void run(size_t bucket);
 
+  /// Calls `observer` after every launch from now on; null ends that.
+  void observe(LaunchObserver *newObserver) { observer = newObserver; }
+
 private:
   struct Launch {
     const host::HostKernel *kernel;
@@ -75,6 +79,7 @@ private:
   template <typename T> std::span<T> ioBuffer(std::string_view name) const;
   Status prepare(const proto::Bucket &bucket);
   void *address(const proto::BufferRef &ref) const;
+  void report(size_t bucket, size_t launch) const;
 
   const Artifact &artifact;
   const proto::RankProgram &plan;
@@ -87,6 +92,7 @@ private:
   StepIo stepIo;
   std::vector<std::unique_ptr<host::HostKernel>> kernels;
   std::vector<Program> programs; ///< by bucket
+  LaunchObserver *observer = nullptr;
 };
 
 } // namespace sluice

@@ -83,6 +83,11 @@ public:
     return notFound(std::string(path));
   }
 
+  void setShape(int hiddenSize, int numLayers) {
+    facts.hiddenSize = hiddenSize;
+    facts.numLayers = numLayers;
+  }
+
   size_t liveSequences() const { return live.size(); }
 
 private:
@@ -222,6 +227,26 @@ TEST(Evaluation, GoldenFailsOnAnotherGreedyToken) {
   ASSERT_TRUE(report.isOk());
   EXPECT_FALSE(report->passed);
   EXPECT_EQ(report->cases[0].greedyDiffers, 1);
+}
+
+TEST(Evaluation, GoldenRefusesHiddenStatesThatTheEngineDoesNotShow) {
+  FakeEngine engine;
+  std::string path = ::testing::TempDir() + "/hidden.safetensors";
+  std::filesystem::remove(path);
+  const std::vector<uint8_t> ids(8), state(2 * 4 * sizeof(float));
+  SafetensorsWriter writer;
+  ASSERT_TRUE(writer.declare("input_ids", DataType::kI32, {2}).isOk());
+  ASSERT_TRUE(writer.declare("hidden.0", DataType::kF32, {2, 4}).isOk());
+  ASSERT_TRUE(writer.begin(std::move(*OutputFile::create(path))).isOk());
+  ASSERT_TRUE(writer.append("input_ids", ids).isOk());
+  ASSERT_TRUE(writer.append("hidden.0", state).isOk());
+  ASSERT_TRUE(writer.finish().isOk());
+  auto refusal = [&] { return verifyGolden(engine, path).status().toString(); };
+  EXPECT_NE(refusal().find("\"hidden.0\" has 8 entries, expected 0"), std::string::npos);
+  engine.setShape(/*hiddenSize=*/4, /*numLayers=*/1);
+  EXPECT_NE(refusal().find("tensor \"hidden.1\" is missing"), std::string::npos);
+  engine.setShape(4, 0);
+  EXPECT_NE(refusal().find("does not show what its launches compute"), std::string::npos);
 }
 
 TEST(Evaluation, GoldenRefusesAFileThatIsNoReference) {

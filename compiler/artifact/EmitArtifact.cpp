@@ -25,6 +25,22 @@ namespace sluice {
 static constexpr const char *kCopiedFiles[] = {"tokenizer.json", "tokenizer_config.json",
                                                "chat_template.jinja", "generation_config.json"};
 
+/// How one weight is stored, by its layout and format in the plan.
+static Result<WeightPacker> openWeight(plan::WeightOp op, TypedAttr value,
+                                       const Checkpoint &checkpoint) {
+  std::string name = op.getSymName().str();
+  SLUICE_ASSIGN_OR_RETURN(quant::WeightFormat format,
+                          quant::WeightFormat::parse(op.getFormat().str()));
+  if (format.isQuantized()) {
+    std::optional<QuantizedParts> parts = splitQuantized(value);
+    if (!parts || parts->format != op.getFormat())
+      return invalidArgument("its expression has no codes of format " + format.name());
+    return WeightPacker::create(name, *parts, checkpoint, op.getLayout().str());
+  }
+  SLUICE_ASSIGN_OR_RETURN(WeightEvaluator numbers, WeightEvaluator::create(value, checkpoint));
+  return WeightPacker::create(name, std::move(numbers), op.getLayout().str(), op.getFormat().str());
+}
+
 /// The weights of a rank in the order of their offsets, ready to be packed.
 static Result<std::vector<WeightPacker>> openWeights(plan::RankOp rank, const SymbolTable &symbols,
                                                      const Checkpoint &checkpoint) {
@@ -35,11 +51,7 @@ static Result<std::vector<WeightPacker>> openWeights(plan::RankOp rank, const Sy
   for (plan::WeightOp op : ops) {
     std::string name = op.getSymName().str(), context = "weight \"" + name + "\"";
     auto source = symbols.lookup<moe::WeightOp>(op.getFromAttr().getAttr());
-    auto evaluator = WeightEvaluator::create(source.getValue(), checkpoint);
-    if (!evaluator.isOk())
-      return evaluator.status().withContext(context);
-    auto packer = WeightPacker::create(name, std::move(*evaluator), op.getLayout().str(),
-                                       op.getFormat().str());
+    auto packer = openWeight(op, source.getValue(), checkpoint);
     if (!packer.isOk())
       return packer.status().withContext(context);
     if (packer->totalBytes() != op.getBytes())

@@ -5,12 +5,14 @@
 // Speed and memory of a model do not depend on its numbers, so a configuration alone is enough to
 // plan and measure it. The numbers still have to be sane: activations must neither vanish nor
 // overflow over sixty layers. They depend on nothing but the tensor's name and the element's place,
-// so that the same artifact comes out on every machine, whatever order it is written in.
+// so that the same artifact comes out on every machine, whatever order it is written in. Codes of
+// quantised weights are plain random bits; their scales are constants that importers choose.
 //
 //===----------------------------------------------------------------------===//
 #ifndef SLUICE_COMPILER_ARTIFACT_SYNTHETICWEIGHTS_H
 #define SLUICE_COMPILER_ARTIFACT_SYNTHETICWEIGHTS_H
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -27,7 +29,13 @@ public:
   /// Elements [begin, begin + out.size()) in row-major order.
   void generate(int64_t begin, std::span<float> out) const;
 
+  /// Bytes [begin, begin + out.size()) of quantised codes in words of whole bytes: any byte is as
+  /// likely as any other. With `finite`, as F8_E4M3 of a magnitude below 2, which are all finite.
+  void generateCodes(int64_t begin, bool finite, std::span<std::byte> out) const;
+
 private:
+  uint64_t hash(int64_t place) const;
+
   uint64_t seed;
   float center, halfRange;
 };

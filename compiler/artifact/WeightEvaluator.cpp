@@ -9,8 +9,7 @@
 //===----------------------------------------------------------------------===//
 #include "compiler/artifact/WeightEvaluator.h"
 
-#include "compiler/artifact/ElementConversion.h"
-#include "compiler/artifact/WeightNodes.h"
+#include "compiler/artifact/QuantizedNodes.h"
 
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/DialectResourceBlobManager.h"
@@ -35,9 +34,13 @@ std::optional<DataType> dataTypeOf(Type type) {
     return DataType::kF8E4M3;
   if (isa<Float8E8M0FNUType>(type))
     return DataType::kF8E8M0;
+  if (isa<Float4E2M1FNType>(type))
+    return DataType::kF4E2M1;
   if (auto integer = dyn_cast<IntegerType>(type)) {
     bool isUnsigned = integer.isUnsigned();
     switch (integer.getWidth()) {
+    case 4:
+      return DataType::kU8;
     case 8:
       return isUnsigned ? DataType::kU8 : DataType::kI8;
     case 32:
@@ -72,7 +75,11 @@ public:
     std::optional<DataType> dtype = dataTypeOf(type.getElementType());
     if (!dtype)
       return unsupported("weights of type " + text(type) + " cannot be evaluated");
-    int64_t bytes = dataTypeBits(*dtype) / 8;
+    if (type.getElementTypeBitWidth() < 8 &&
+        isa<moe::SourceAttr, moe::StackAttr, ElementsAttr>(expr))
+      return unsupported("elements of " + text(type) +
+                         " are not stored one by one; unpack them from words");
+    int64_t bytes = bytesInMemory(*dtype);
     return llvm::TypeSwitch<Attribute, Result<WeightNodePtr>>(expr)
         .Case([&](moe::SourceAttr attr) {
           return leaf(attr.getKey().getValue(), attr.getFile().empty(), type.getShape(), *dtype);
@@ -85,6 +92,13 @@ public:
         // The same elements in the same order.
         .Case([&](moe::ReshapeAttr attr) { return build(attr.getOperand()); })
         .Case([&](moe::ConvertAttr attr) { return convert(attr, *dtype); })
+        .Case([&](moe::DequantizeAttr attr) { return dequantize(attr, type); })
+        .Case([&](moe::RepeatAttr attr) { return repeat(attr, bytes); })
+        .Case([&](moe::UnpackAttr attr) { return unpack(attr); })
+        .Case([&](moe::ReciprocalAttr attr) -> Result<WeightNodePtr> {
+          SLUICE_ASSIGN_OR_RETURN(WeightNodePtr operand, build(attr.getOperand()));
+          return WeightNodePtr(std::make_shared<ReciprocalNode>(std::move(operand)));
+        })
         .Case([&](DenseElementsAttr attr) -> Result<WeightNodePtr> {
           return constant(attr.getRawData(), bytes, attr.isSplat());
         })
@@ -105,8 +119,11 @@ private:
                              DataType dtype) {
     std::string name = "tensor \"" + key.str() + "\"";
     if (synthetic) {
-      if (!canConvertElements(DataType::kF32, dtype))
-        return unsupported(name + ": synthetic weights are F32, BF16 or F16, not " +
+      bool codes = dtype == DataType::kF8E4M3 || dtype == DataType::kI8 || dtype == DataType::kU8 ||
+                   dtype == DataType::kI32;
+      if (!codes && !canConvertElements(DataType::kF32, dtype))
+        return unsupported(name +
+                           ": synthetic weights are F32, BF16, F16 or quantised codes, not " +
                            dataTypeName(dtype));
       return WeightNodePtr(
           std::make_shared<SyntheticNode>(SyntheticTensor({key.data(), key.size()}, shape), dtype));
@@ -122,7 +139,7 @@ private:
       return dataCorrupt(checkpoint.filePath(found->file) + ": " + name +
                          " has not the type and shape that the module expects; it was made from "
                          "another checkpoint");
-    return WeightNodePtr(std::make_shared<TensorNode>(checkpoint, *found, dataTypeBits(dtype) / 8));
+    return WeightNodePtr(std::make_shared<TensorNode>(checkpoint, *found, bytesInMemory(dtype)));
   }
 
   Result<WeightNodePtr> stack(moe::StackAttr attr, RankedTensorType type, DataType dtype) {
@@ -137,7 +154,7 @@ private:
     }
     std::vector<int64_t> widths(parts.size(), product(type.getShape().drop_front()));
     return WeightNodePtr(
-        std::make_shared<ConcatNode>(std::move(parts), widths, dataTypeBits(dtype) / 8));
+        std::make_shared<ConcatNode>(std::move(parts), widths, bytesInMemory(dtype)));
   }
 
   Result<WeightNodePtr> slice(moe::SliceAttr attr, int64_t bytes) {
@@ -184,6 +201,48 @@ private:
       return unsupported(std::string("weights cannot be converted from ") + dataTypeName(from) +
                          " to " + dataTypeName(to));
     return WeightNodePtr(std::make_shared<ConvertNode>(std::move(operand), from, to));
+  }
+
+  Result<TypedNode> typed(TypedAttr expr) {
+    SLUICE_ASSIGN_OR_RETURN(WeightNodePtr node, build(expr));
+    return TypedNode{std::move(node), *dataTypeOf(moe::getWeightType(expr).getElementType())};
+  }
+
+  Result<WeightNodePtr> dequantize(moe::DequantizeAttr attr, RankedTensorType type) {
+    SLUICE_ASSIGN_OR_RETURN(TypedNode codes, typed(attr.getCodes()));
+    SLUICE_ASSIGN_OR_RETURN(TypedNode scales, typed(attr.getScales()));
+    TypedNode zeros;
+    if (attr.getZeros()) {
+      SLUICE_ASSIGN_OR_RETURN(zeros, typed(attr.getZeros()));
+    }
+    for (const TypedNode &node : {codes, scales})
+      if (!canConvertElements(node.type, DataType::kF32))
+        return unsupported(std::string("quantised weights cannot have codes or scales of type ") +
+                           dataTypeName(node.type));
+    return WeightNodePtr(std::make_shared<DequantizeNode>(std::move(codes), std::move(scales),
+                                                          std::move(zeros), type.getShape().back(),
+                                                          attr.getGroup(), attr.getOrigin()));
+  }
+
+  Result<WeightNodePtr> repeat(moe::RepeatAttr attr, int64_t bytes) {
+    SLUICE_ASSIGN_OR_RETURN(WeightNodePtr operand, build(attr.getOperand()));
+    ArrayRef<int64_t> shape = moe::getWeightType(attr.getOperand()).getShape();
+    return WeightNodePtr(
+        std::make_shared<RepeatNode>(std::move(operand), attr.getTimes(), attr.getSize(),
+                                     product(shape.drop_front(attr.getAxis() + 1)), bytes));
+  }
+
+  Result<WeightNodePtr> unpack(moe::UnpackAttr attr) {
+    SLUICE_ASSIGN_OR_RETURN(WeightNodePtr operand, build(attr.getOperand()));
+    int wordBits = moe::getWeightType(attr.getOperand()).getElementTypeBitWidth();
+    int bits = attr.getElementType().getIntOrFloatBitWidth();
+    std::vector<int64_t> order(size_t(wordBits / bits));
+    if (attr.getOrder())
+      order = attr.getOrder().asArrayRef().vec();
+    else
+      std::iota(order.begin(), order.end(), 0);
+    return WeightNodePtr(std::make_shared<UnpackNode>(std::move(operand), attr.getSize(),
+                                                      wordBits / 8, bits, std::move(order)));
   }
 
   static WeightNodePtr constant(ArrayRef<char> data, int64_t bytes, bool splat) {

@@ -11,6 +11,7 @@
 #ifndef SLUICE_COMPILER_ARTIFACT_WEIGHTEVALUATOR_H
 #define SLUICE_COMPILER_ARTIFACT_WEIGHTEVALUATOR_H
 
+#include "compiler/artifact/ElementConversion.h"
 #include "compiler/importers/checkpoint/Checkpoint.h"
 #include "dialects/Moe/Moe.h"
 #include "runtime/base/DataType.h"
@@ -23,7 +24,8 @@
 
 namespace sluice {
 
-/// The type of stored elements that an MLIR element type stands for; nothing for others.
+/// The type that elements of an MLIR element type have in memory, bytesInMemory() each; nothing for
+/// types that weights do not have. i4 is U8: its elements are not negative.
 std::optional<DataType> dataTypeOf(mlir::Type type);
 
 /// A node of an expression that is ready to be read (WeightNodes.cpp).
@@ -47,7 +49,7 @@ public:
   DataType dtype() const { return type; }
   const std::vector<int64_t> &shape() const { return dims; }
   int64_t numElements() const { return count; }
-  int64_t elementBytes() const { return dataTypeBits(type) / 8; }
+  int64_t elementBytes() const { return bytesInMemory(type); }
 
   /// Writes elements [begin, begin + count), in row-major order, to `out`.
   Status read(int64_t begin, int64_t count, std::byte *out) const;

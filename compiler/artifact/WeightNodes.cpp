@@ -24,13 +24,18 @@ Status TensorNode::read(int64_t begin, int64_t count, std::byte *out) const {
 }
 
 Status SyntheticNode::read(int64_t begin, int64_t count, std::byte *out) const {
+  if (!canConvertElements(DataType::kF32, type)) {
+    tensor.generateCodes(begin * bytesInMemory(type), type == DataType::kF8E4M3,
+                         {out, size_t(count * bytesInMemory(type))});
+    return Status::ok();
+  }
   std::vector<float> values(size_t(std::min(count, kChunkElements)));
   while (count > 0) {
     int64_t n = std::min(count, kChunkElements);
     tensor.generate(begin, std::span(values).first(size_t(n)));
     convertElements(DataType::kF32, reinterpret_cast<const std::byte *>(values.data()), type, out,
                     n);
-    begin += n, count -= n, out += n * (dataTypeBits(type) / 8);
+    begin += n, count -= n, out += n * bytesInMemory(type);
   }
   return Status::ok();
 }
@@ -189,12 +194,12 @@ Status TransposeNode::read(int64_t begin, int64_t count, std::byte *out) const {
 }
 
 Status ConvertNode::read(int64_t begin, int64_t count, std::byte *out) const {
-  std::vector<std::byte> values(size_t(std::min(count, kChunkElements) * (dataTypeBits(from) / 8)));
+  std::vector<std::byte> values(size_t(std::min(count, kChunkElements) * bytesInMemory(from)));
   while (count > 0) {
     int64_t n = std::min(count, kChunkElements);
     SLUICE_RETURN_IF_ERROR(operand->read(begin, n, values.data()));
     convertElements(from, values.data(), to, out, n);
-    begin += n, count -= n, out += n * (dataTypeBits(to) / 8);
+    begin += n, count -= n, out += n * bytesInMemory(to);
   }
   return Status::ok();
 }

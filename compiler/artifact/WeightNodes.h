@@ -33,7 +33,7 @@ private:
   int64_t elementBytes;
 };
 
-/// A made-up tensor.
+/// A made-up tensor: numbers, or codes of the types that hold those.
 class SyntheticNode final : public WeightNode {
 public:
   SyntheticNode(SyntheticTensor tensor, DataType type) : tensor(tensor), type(type) {}

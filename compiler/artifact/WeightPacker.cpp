@@ -36,9 +36,10 @@ Result<WeightPacker> WeightPacker::create(std::string name, WeightEvaluator weig
                                           std::string_view formatName) {
   WeightPacker packer(std::move(name), std::move(weight));
   SLUICE_ASSIGN_OR_RETURN(quant::WeightFormat format, quant::WeightFormat::parse(formatName));
-  SLUICE_RETURN_IF_ERROR(quant::requirePackable(format));
+  if (format.isQuantized())
+    return invalidArgument("format " + format.name() +
+                           " needs codes and scales; the weight is a matrix of numbers");
   DataType type = packer.evaluator.dtype();
-  const std::vector<int64_t> &shape = packer.evaluator.shape();
   packer.rowMajor = layoutName == "row_major";
   if (packer.rowMajor) {
     packer.rowMajorType = format.element == quant::ElementType::kF32    ? DataType::kF32
@@ -52,15 +53,45 @@ Result<WeightPacker> WeightPacker::create(std::string name, WeightEvaluator weig
   if (type != DataType::kF32 && type != DataType::kBF16 && type != DataType::kF16)
     return unsupported(std::string("elements of type ") + dataTypeName(type) +
                        " cannot be packed; expected F32, BF16 or F16");
+  SLUICE_RETURN_IF_ERROR(packer.checkShape(layoutName, format));
+  return packer;
+}
+
+Status WeightPacker::checkShape(std::string_view layoutName, const quant::WeightFormat &format) {
+  const std::vector<int64_t> &shape = evaluator.shape();
   bool paired = layoutName == "gate_up_panel16";
   size_t rank = shape.size(), least = paired ? 3 : 2;
   if ((rank != least && rank != least + 1) || (paired && shape[rank - 3] != 2))
     return invalidArgument("shape " + describe(shape) + " does not fit layout " +
                            std::string(layoutName) + "; expected " +
                            (paired ? "[2, N, K] or [E, 2, N, K]" : "[N, K] or [E, N, K]"));
-  SLUICE_ASSIGN_OR_RETURN(
-      packer.layout, quant::PackedLayout::create(layoutName, format, shape[rank - 2],
-                                                 shape[rank - 1], rank > least ? shape[0] : 1));
+  SLUICE_ASSIGN_OR_RETURN(layout, quant::PackedLayout::create(layoutName, format, shape[rank - 2],
+                                                              shape[rank - 1],
+                                                              rank > least ? shape[0] : 1));
+  return Status::ok();
+}
+
+Result<WeightPacker> WeightPacker::create(std::string name, const QuantizedParts &parts,
+                                          const Checkpoint &checkpoint,
+                                          std::string_view layoutName) {
+  SLUICE_ASSIGN_OR_RETURN(quant::WeightFormat format, quant::parsePackable(parts.format));
+  SLUICE_ASSIGN_OR_RETURN(WeightEvaluator codes, WeightEvaluator::create(parts.codes, checkpoint));
+  WeightPacker packer(std::move(name), std::move(codes));
+  SLUICE_RETURN_IF_ERROR(packer.checkShape(layoutName, format));
+  auto open = [&](mlir::TypedAttr expr, std::optional<WeightEvaluator> &out) -> Status {
+    if (!expr)
+      return Status::ok();
+    SLUICE_ASSIGN_OR_RETURN(WeightEvaluator part, WeightEvaluator::create(expr, checkpoint));
+    if (!canConvertElements(part.dtype(), DataType::kF32))
+      return unsupported(std::string("scales of type ") + dataTypeName(part.dtype()) +
+                         " cannot be packed");
+    out = std::move(part);
+    return Status::ok();
+  };
+  SLUICE_RETURN_IF_ERROR(open(parts.scales, packer.scales));
+  SLUICE_RETURN_IF_ERROR(open(parts.zeros, packer.zeros));
+  SLUICE_RETURN_IF_ERROR(open(parts.rowScales, packer.rowScales));
+  packer.origin = parts.origin;
   return packer;
 }
 
@@ -100,8 +131,10 @@ Status WeightPacker::pack(const Piece &piece, std::vector<std::byte> &out) const
   }
   out.resize(layout.bytesOfRows(piece.begin, piece.count));
   int64_t elements = piece.count * layout.k();
-  std::vector<std::byte> source(size_t(elements * sourceBytes));
+  std::vector<std::byte> source(scales ? 0 : size_t(elements * sourceBytes));
   auto packRole = [&](quant::PanelRole role, int64_t matrix) -> Status {
+    if (scales)
+      return packQuantizedRows(role, matrix, piece, out);
     int64_t first = (matrix * layout.n() + piece.begin) * layout.k();
     SLUICE_RETURN_IF_ERROR(evaluator.read(first, elements, source.data()));
     return layout.packRows(role, piece.begin, piece.count,
@@ -111,6 +144,49 @@ Status WeightPacker::pack(const Piece &piece, std::vector<std::byte> &out) const
     return packRole(quant::PanelRole::kOnly, piece.blob);
   SLUICE_RETURN_IF_ERROR(packRole(quant::PanelRole::kGate, 2 * piece.blob));
   return packRole(quant::PanelRole::kUp, 2 * piece.blob + 1);
+}
+
+/// Elements [begin, begin + count) as float32.
+static Status readFloats(const WeightEvaluator &part, int64_t begin, int64_t count,
+                         std::vector<float> &out) {
+  std::vector<std::byte> bytes(size_t(count * part.elementBytes()));
+  SLUICE_RETURN_IF_ERROR(part.read(begin, count, bytes.data()));
+  out.resize(size_t(count));
+  convertElements(part.dtype(), bytes.data(), DataType::kF32,
+                  reinterpret_cast<std::byte *>(out.data()), count);
+  return Status::ok();
+}
+
+Status WeightPacker::packQuantizedRows(quant::PanelRole role, int64_t matrix, const Piece &piece,
+                                       std::vector<std::byte> &out) const {
+  const quant::WeightFormat &format = layout.format();
+  int64_t row = matrix * layout.n() + piece.begin, rows = piece.count;
+  int64_t groups = format.groupsPerRow(layout.k());
+  std::vector<std::byte> codes(size_t(rows * layout.k()));
+  SLUICE_RETURN_IF_ERROR(evaluator.read(row * layout.k(), rows * layout.k(), codes.data()));
+  if (evaluator.dtype() == DataType::kU8 && format.element == quant::ElementType::kI8)
+    for (std::byte &code : codes)
+      code = std::byte(int(code) - int(origin));
+  std::vector<float> scaleValues, zeroValues, rowValues;
+  SLUICE_RETURN_IF_ERROR(readFloats(*scales, row * groups, rows * groups, scaleValues));
+  quant::SourceRows source{codes.data(), format.element, layout.k(), scaleValues.data(), groups};
+  std::vector<uint8_t> zeroPoints;
+  if (format.zeroPoint) {
+    zeroPoints.assign(size_t(rows * groups), uint8_t(origin));
+    if (zeros) {
+      SLUICE_RETURN_IF_ERROR(readFloats(*zeros, row * groups, rows * groups, zeroValues));
+      for (size_t i = 0; i < zeroPoints.size(); ++i)
+        zeroPoints[i] = uint8_t(int64_t(zeroValues[i]) + origin);
+    }
+    source.zeros = zeroPoints.data();
+  }
+  if (format.hasRowScale()) {
+    rowValues.assign(size_t(rows), 1.0f);
+    if (rowScales)
+      SLUICE_RETURN_IF_ERROR(readFloats(*rowScales, row, rows, rowValues));
+    source.rowScales = rowValues.data();
+  }
+  return layout.packRows(role, piece.begin, rows, source, out);
 }
 
 namespace {

@@ -11,12 +11,14 @@
 #define SLUICE_COMPILER_ARTIFACT_WEIGHTPACKER_H
 
 #include "compiler/artifact/WeightEvaluator.h"
+#include "passes/Analysis/QuantizedWeights.h"
 #include "runtime/quant/PackedLayout.h"
 #include "sluice/status.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,8 +34,12 @@ public:
   /// the weight's shape, or its elements cannot be converted.
   static Result<WeightPacker> create(std::string name, WeightEvaluator weight,
                                      std::string_view layout, std::string_view format);
+  /// A weight that stays quantised, in a packed layout. The format is that of the parts.
+  static Result<WeightPacker> create(std::string name, const QuantizedParts &parts,
+                                     const Checkpoint &checkpoint, std::string_view layout);
 
   const std::string &name() const { return weightName; }
+  /// The numbers; the codes when the weight stays quantised.
   const WeightEvaluator &weight() const { return evaluator; }
   /// The stored elements' type when they are stored row by row; packed layouts are plain bytes.
   DataType storedType() const { return rowMajorType; }
@@ -54,12 +60,19 @@ public:
 private:
   WeightPacker(std::string name, WeightEvaluator weight)
       : weightName(std::move(name)), evaluator(std::move(weight)) {}
+  Status checkShape(std::string_view layoutName, const quant::WeightFormat &format);
+  Status packQuantizedRows(quant::PanelRole role, int64_t matrix, const Piece &piece,
+                           std::vector<std::byte> &out) const;
 
   std::string weightName;
   WeightEvaluator evaluator;
   bool rowMajor = false;
   DataType rowMajorType = DataType::kU8;
   quant::PackedLayout layout;
+
+  /// Beside the codes of a quantised weight.
+  std::optional<WeightEvaluator> scales, zeros, rowScales;
+  int64_t origin = 0;
 };
 
 /// Packs all weights in order and hands each piece to `sink` (on the calling thread). `threads`

@@ -188,8 +188,7 @@ private:
       return invalidArgument("\"original_max_position_embeddings\" must exceed 1");
     bool onlyShort = double(q.maxSeqLen) <= trained;
 
-    double factor = find("original_max_position_embeddings") ? double(q.maxPosition) / trained
-                                                             : findOr("factor", 1);
+    double factor = findOr("factor", double(q.maxPosition) / trained);
     double magnitude = factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(trained));
     magnitude = findOr("attention_factor", magnitude);
     double shortMagnitude = findOr("short_mscale", magnitude);

@@ -34,8 +34,15 @@ TypedAttr WeightSymbols::reshaped(FlatSymbolRefAttr ref, ArrayRef<int64_t> shape
 TypedAttr WeightSymbols::concat(int64_t axis, ArrayRef<TypedAttr> operands) {
   if (operands.size() == 1)
     return operands.front();
-  return cast<TypedAttr>(
-      Attribute(moe::ConcatAttr::get(operands.front().getContext(), axis, operands)));
+  MLIRContext *context = operands.front().getContext();
+  auto elementOf = [](TypedAttr operand) { return moe::getWeightType(operand).getElementType(); };
+  Type element = elementOf(operands.front());
+  SmallVector<TypedAttr> alike(operands);
+  if (llvm::any_of(operands, [&](TypedAttr part) { return elementOf(part) != element; }))
+    for (TypedAttr &part : alike)
+      if (Type wide = Float32Type::get(context); elementOf(part) != wide)
+        part = cast<TypedAttr>(Attribute(moe::ConvertAttr::get(context, part, wide)));
+  return cast<TypedAttr>(Attribute(moe::ConcatAttr::get(context, axis, alike)));
 }
 
 TypedAttr WeightSymbols::orZeros(TypedAttr operand, RankedTensorType type) {

@@ -42,8 +42,8 @@ public:
   /// Static shape of `ref`'s weight.
   llvm::ArrayRef<int64_t> shape(mlir::FlatSymbolRefAttr ref) const;
 
-  /// Operands one after the other along `axis`; a single operand stays itself. Element types must
-  /// agree.
+  /// Operands one after the other along `axis`; a single operand stays itself. Where element
+  /// types differ (one is quantised, another is not) the result is f32, which holds all of them.
   static mlir::TypedAttr concat(int64_t axis, llvm::ArrayRef<mlir::TypedAttr> operands);
 
   /// The operand, or zeros of the given type when there is none (a missing bias beside present

@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 #include "passes/Lowering/LaunchRecipes.h"
 
+#include "passes/Analysis/QuantizedWeights.h"
 #include "passes/Analysis/RopeFrequencies.h"
 #include "runtime/artifact/StepAbi.h"
 
@@ -157,6 +158,10 @@ private:
       for (StringRef suffix : {layout, format})
         if (rankSymbols.lookup(name))
           name = (name + "." + suffix).str();
+      if (format == "f32" && isQuantized(source.getValue()))
+        source.emitRemark("quantised weight ")
+            << ref << " is stored as " << *bytes << " bytes of f32 in layout " << layout
+            << ": it cannot keep its codes there";
       OpBuilder builder = before<plan::CacheOp, plan::IoOp>();
       entry->second = rankSymbols.insert(plan::WeightOp::create(
           builder, source.getLoc(), name, ref.getValue(), layout, format, *bytes, IntegerAttr()));
@@ -180,7 +185,14 @@ private:
     return op->emitOpError("has ")
            << what << " of element type " << element << "; kernels take f32, bf16 and f16";
   }
+  /// The format of a packed weight: that of its codes when it is quantised and still can be.
   FailureOr<std::string> formatOf(Operation *op, FlatSymbolRefAttr ref) {
+    auto source = context.symbols.lookup<moe::WeightOp>(ref.getAttr());
+    if (std::optional<QuantizedParts> parts = splitQuantized(source.getValue()))
+      return parts->format;
+    return numbersFormatOf(op, ref);
+  }
+  FailureOr<std::string> numbersFormatOf(Operation *op, FlatSymbolRefAttr ref) {
     auto source = context.symbols.lookup<moe::WeightOp>(ref.getAttr());
     return formatOf(op, cast<RankedTensorType>(source.getType()).getElementType(),
                     ("weight " + ref.getValue()).str());
@@ -321,7 +333,7 @@ private:
   }
 
   LogicalResult lower(moe::EmbeddingOp op) {
-    FailureOr<std::string> format = formatOf(op, op.getTableAttr());
+    FailureOr<std::string> format = numbersFormatOf(op, op.getTableAttr());
     if (failed(format))
       return failure();
     FailureOr<RecipeArg> table = weight(op, op.getTableAttr(), "row_major", *format);

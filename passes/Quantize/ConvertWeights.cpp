@@ -6,6 +6,7 @@
 // among the unquantised types; the conversion itself happens while the artifact is written.
 //
 //===----------------------------------------------------------------------===//
+#include "passes/Analysis/QuantizedWeights.h"
 #include "passes/Analysis/WeightSymbols.h"
 #include "passes/Passes.h"
 
@@ -43,7 +44,9 @@ struct ConvertWeightsPass : impl::ConvertWeightsBase<ConvertWeightsPass> {
     auto convert = [&](FlatSymbolRefAttr ref) {
       moe::WeightOp weight = weights.lookup(ref);
       auto type = cast<RankedTensorType>(weight.getType());
-      if (type.getElementType() == element)
+      // The numbers of a quantised weight are f32 as they are; only a conversion makes them what
+      // is stored.
+      if (type.getElementType() == element && !isQuantized(weight.getValue()))
         return;
       TypedAttr value = cast<TypedAttr>(
           Attribute(moe::ConvertAttr::get(&getContext(), weight.getValue(), element)));

@@ -9,6 +9,7 @@
 #include "compiler/artifact/WeightEvaluator.h"
 #include "runtime/base/NarrowFloat.h"
 
+#include <cmath>
 #include <cstring>
 #include <gtest/gtest.h>
 
@@ -22,12 +23,35 @@ float roundTo(DataType type, float value) {
                                   : value;
 }
 
+float codeValue(DataType type, uint8_t code) {
+  static const float e2m1[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  int exponent = code >> 3 & 15, mantissa = code & 7;
+  float e4m3 = exponent ? std::ldexp(1.0f + float(mantissa) / 8, exponent - 7)
+                        : std::ldexp(float(mantissa) / 8, -6);
+  switch (type) {
+  case DataType::kF4E2M1:
+    return code & 8 ? -e2m1[code & 7] : e2m1[code];
+  case DataType::kF8E4M3:
+    return code & 128 ? -e4m3 : e4m3;
+  case DataType::kF8E8M0:
+    return std::ldexp(1.0f, code - 127);
+  case DataType::kI8:
+    return int8_t(code);
+  default:
+    return code;
+  }
+}
+
 std::vector<float> toFloats(DataType type, const void *data, size_t count) {
   std::vector<float> values(count);
   const char *bytes = static_cast<const char *>(data);
   for (size_t i = 0; i < count; ++i) {
     if (type == DataType::kF32) {
       std::memcpy(&values[i], bytes + 4 * i, 4);
+      continue;
+    }
+    if (dataTypeBits(type) <= 8) {
+      values[i] = codeValue(type, uint8_t(bytes[i]));
       continue;
     }
     uint16_t bits;
@@ -55,13 +79,23 @@ Index unflatten(ArrayRef<int64_t> shape, int64_t flat) {
   return index;
 }
 
-float leafAt(const std::string &key, bool synthetic, RankedTensorType type, ArrayRef<int64_t> shape,
-             ArrayRef<int64_t> index, const TinyCheckpoint &checkpoint) {
+double leafAt(const std::string &key, bool synthetic, RankedTensorType type,
+              ArrayRef<int64_t> shape, ArrayRef<int64_t> index, const TinyCheckpoint &checkpoint) {
   int64_t flat = flatten(shape, index);
+  DataType dtype = *dataTypeOf(type.getElementType());
+  if (synthetic && (dtype == DataType::kI32 || dataTypeBits(dtype) == 8)) {
+    std::byte bytes[4];
+    size_t size = size_t(bytesInMemory(dtype));
+    SyntheticTensor(key, shape)
+        .generateCodes(flat * int64_t(size), dtype == DataType::kF8E4M3, {bytes, size});
+    int32_t word;
+    std::memcpy(&word, bytes, sizeof(word));
+    return dtype == DataType::kI32 ? double(word) : codeValue(dtype, uint8_t(bytes[0]));
+  }
   if (synthetic) {
     float value;
     SyntheticTensor(key, shape).generate(flat, {&value, 1});
-    return roundTo(*dataTypeOf(type.getElementType()), value);
+    return roundTo(dtype, value);
   }
   auto found = checkpoint.tensors.find(key);
   EXPECT_NE(found, checkpoint.tensors.end()) << key;
@@ -70,7 +104,7 @@ float leafAt(const std::string &key, bool synthetic, RankedTensorType type, Arra
   return toFloats(found->second.dtype, bytes.data() + size_t(flat) * size, 1).front();
 }
 
-float at(TypedAttr expr, Index index, const TinyCheckpoint &checkpoint) {
+double at(TypedAttr expr, Index index, const TinyCheckpoint &checkpoint) {
   RankedTensorType type = moe::getWeightType(expr);
   auto shapeOf = [](TypedAttr operand) { return moe::getWeightType(operand).getShape(); };
   if (auto attr = dyn_cast<moe::SourceAttr>(expr))
@@ -110,7 +144,31 @@ float at(TypedAttr expr, Index index, const TinyCheckpoint &checkpoint) {
     return at(attr.getOperand(),
               unflatten(shapeOf(attr.getOperand()), flatten(type.getShape(), index)), checkpoint);
   if (auto attr = dyn_cast<moe::ConvertAttr>(expr))
-    return roundTo(*dataTypeOf(attr.getElementType()), at(attr.getOperand(), index, checkpoint));
+    return roundTo(*dataTypeOf(attr.getElementType()),
+                   float(at(attr.getOperand(), index, checkpoint)));
+  if (auto attr = dyn_cast<moe::DequantizeAttr>(expr)) {
+    double number = at(attr.getCodes(), index, checkpoint) - double(attr.getOrigin());
+    index.back() /= attr.getGroup();
+    if (attr.getZeros())
+      number -= at(attr.getZeros(), index, checkpoint);
+    return float(number * at(attr.getScales(), index, checkpoint));
+  }
+  if (auto attr = dyn_cast<moe::RepeatAttr>(expr)) {
+    index[size_t(attr.getAxis())] /= attr.getTimes();
+    return at(attr.getOperand(), index, checkpoint);
+  }
+  if (auto attr = dyn_cast<moe::UnpackAttr>(expr)) {
+    int64_t bits = attr.getElementType().getIntOrFloatBitWidth();
+    int64_t perWord = moe::getWeightType(attr.getOperand()).getElementTypeBitWidth() / bits;
+    int64_t place = index.back() % perWord;
+    index.back() /= perWord;
+    auto word = uint32_t(int64_t(at(attr.getOperand(), index, checkpoint)));
+    int64_t shift = (attr.getOrder() ? attr.getOrder()[place] : place) * bits;
+    return codeValue(*dataTypeOf(attr.getElementType()),
+                     uint8_t(word >> shift & ((1u << bits) - 1)));
+  }
+  if (auto attr = dyn_cast<moe::ReciprocalAttr>(expr))
+    return float(1 / at(attr.getOperand(), index, checkpoint));
   if (auto attr = dyn_cast<DenseElementsAttr>(expr)) {
     APFloat value = attr.getValues<APFloat>()[uint64_t(flatten(type.getShape(), index))];
     bool lossy;
@@ -127,7 +185,7 @@ std::vector<float> naiveValues(TypedAttr expr, const TinyCheckpoint &checkpoint)
   RankedTensorType type = moe::getWeightType(expr);
   std::vector<float> values;
   for (int64_t i = 0; i < type.getNumElements(); ++i)
-    values.push_back(at(expr, unflatten(type.getShape(), i), checkpoint));
+    values.push_back(float(at(expr, unflatten(type.getShape(), i), checkpoint)));
   return values;
 }
 

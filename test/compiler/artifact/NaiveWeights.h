@@ -19,7 +19,10 @@ namespace sluice::test {
 /// All elements of an expression over the tensors of `checkpoint`, in row-major order, as float32.
 std::vector<float> naiveValues(mlir::TypedAttr expr, const TinyCheckpoint &checkpoint);
 
-/// Stored elements of F32, BF16 or F16 as float32.
+/// The value of a code of F8_E4M3, F8_E8M0, F4, I8 or U8.
+float codeValue(DataType type, uint8_t code);
+
+/// Elements of F32, BF16, F16 or a type of codes as float32.
 std::vector<float> toFloats(DataType type, const void *data, size_t count);
 
 /// `value` rounded to the type.

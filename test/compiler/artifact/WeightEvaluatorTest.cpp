@@ -103,7 +103,7 @@ TypedAttr WeightEvaluatorTest::randomExpr(std::mt19937 &random, int depth) {
   TypedAttr operand = randomExpr(random, depth - 1);
   ArrayRef<int64_t> shape = moe::getWeightType(operand).getShape();
   int64_t axis = below(int64_t(shape.size()));
-  switch (below(6)) {
+  switch (below(7)) {
   case 0: {
     int64_t stride = 1 + below(3), begin = below(shape[axis]);
     int64_t size = 1 + below((shape[axis] - begin - 1) / stride + 1);
@@ -140,6 +140,11 @@ TypedAttr WeightEvaluatorTest::randomExpr(std::mt19937 &random, int depth) {
     }
     return moe::ReshapeAttr::get(&context, operand, moe::getWeightType(operand).clone(merged));
   }
+  case 5: {
+    int64_t times = 1 + below(4);
+    int64_t size = shape[axis] * times - below(times);
+    return moe::RepeatAttr::get(&context, operand, axis, times, size);
+  }
   default: {
     Type types[] = {builder.getF32Type(), builder.getBF16Type(), builder.getF16Type()};
     return moe::ConvertAttr::get(&context, operand, types[below(3)]);
@@ -169,6 +174,42 @@ TEST_F(WeightEvaluatorTest, LargeRangesAreConvertedAndGatheredInChunks) {
                                          builder.getBF16Type());
   std::mt19937 random(3);
   check(expr, random, 3);
+}
+
+TEST_F(WeightEvaluatorTest, Dequantization) {
+  std::mt19937 random(5);
+  for (
+      const char *text : {
+          // Partial last groups, scales shared by blocks of rows.
+          R"(#moe.dequantize<#moe.source<"q" in "" : tensor<7x11xf8E4M3FN>> by
+              #moe.repeat<#moe.source<"s" in "" : tensor<3x3xf32>>, axis = 0, times = 3, size = 7>
+              group = 4>)",
+          R"(#moe.dequantize<#moe.source<"q" in "" : tensor<2x5x8xi8>> by
+              #moe.source<"s" in "" : tensor<2x5x1xbf16>> group = 8>)",
+          // Words with padding after each row, zeros in another order.
+          R"(#moe.dequantize<#moe.unpack<#moe.source<"q" in "" : tensor<5x2xi32>> to i4, size = 12>
+              by #moe.source<"s" in "" : tensor<5x3xf16>>
+              minus #moe.unpack<#moe.source<"z" in "" : tensor<5x1xi32>> to i4, size = 3,
+                                order = [0, 4, 1, 5, 2, 6, 3, 7]> group = 4, origin = 1>)",
+          R"(#moe.dequantize<#moe.unpack<#moe.source<"q" in "" : tensor<3x5xi32>> to ui8, size = 18>
+              by #moe.source<"s" in "" : tensor<3x2xf32>> group = 9, origin = 128>)",
+          // Two levels of scales, the second divided by.
+          R"(#moe.dequantize<
+                #moe.dequantize<#moe.unpack<#moe.source<"q" in "" : tensor<4x16xui8>> to f4E2M1FN,
+                                            size = 32>
+                  by #moe.source<"s" in "" : tensor<4x2xf8E4M3FN>> group = 16>
+                by #moe.reciprocal<#moe.repeat<dense<3.0> : tensor<1x1xf32>, axis = 0, times = 4,
+                                               size = 4>> group = 32>)",
+          R"(#moe.dequantize<#moe.unpack<#moe.source<"q" in "" : tensor<4x16xui8>> to f4E2M1FN,
+                                          size = 32> by dense<0.5> : tensor<4x1xf8E8M0FNU>
+              group = 32>)",
+          // More than is read at once.
+          R"(#moe.dequantize<
+                #moe.unpack<#moe.source<"q" in "" : tensor<300x63xi32>> to i4, size = 500>
+                by #moe.repeat<#moe.source<"s" in "" : tensor<3x16xf32>>, axis = 0, times = 128,
+                               size = 300> group = 32, origin = 8>)",
+      })
+    check(parse(text), random, 8);
 }
 
 TEST_F(WeightEvaluatorTest, ThreadsShareATransposedWeight) {
@@ -208,9 +249,11 @@ TEST_F(WeightEvaluatorTest, LeavesMustMatchTheCheckpoint) {
 
 TEST_F(WeightEvaluatorTest, UnsupportedTypes) {
   EXPECT_EQ(
-      createError(R"(#moe.convert<#moe.source<"f8" in "a" : tensor<4xf8E4M3FN>> to f32>)").code(),
+      createError(R"(#moe.convert<#moe.source<"f8" in "a" : tensor<4xf8E4M3FN>> to i8>)").code(),
       StatusCode::kUnsupported);
-  EXPECT_EQ(createError(R"(#moe.source<"x" in "" : tensor<4xi32>>)").code(),
+  EXPECT_EQ(createError(R"(#moe.source<"x" in "" : tensor<4xi64>>)").code(),
+            StatusCode::kUnsupported);
+  EXPECT_EQ(createError(R"(#moe.source<"x" in "" : tensor<4xi4>>)").code(),
             StatusCode::kUnsupported);
   EXPECT_EQ(createError(R"(#moe.source<"x" in "a" : tensor<4xf4E2M1FN>>)").code(),
             StatusCode::kUnsupported);

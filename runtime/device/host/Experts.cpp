@@ -104,10 +104,8 @@ class ExpertsDownKernel final : public HostKernel {
 public:
   ExpertsDownKernel(const abi::ExpertsDownParams &params, const abi::StepDims &dims,
                     const quant::PackedLayout &layout)
-      : layout(layout), matrix{choosePanelProduct(layout.format()), layout.k(),
-                               layout.panelBytes()},
-        ops(chooseEpilogueOps()), experts(params.experts), topK(params.topK),
-        maxTokens(dims.tokens), weightOnInput(params.weightOnInput) {}
+      : layout(layout), matrix(layout), ops(chooseEpilogueOps()), experts(params.experts),
+        topK(params.topK), maxTokens(dims.tokens), weightOnInput(params.weightOnInput) {}
 
   void run(void *const *args, ThreadPool &pool) const override {
     const auto &header = *static_cast<const abi::StepHeader *>(args[0]);

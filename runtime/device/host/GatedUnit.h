@@ -20,9 +20,7 @@ namespace sluice::host {
 class GatedUnit {
 public:
   GatedUnit(const quant::PackedLayout &layout, const GatedEpilogue &epilogue)
-      : packed(layout), matrix{choosePanelProduct(layout.format()), layout.k(),
-                               layout.panelBytes()},
-        ops(chooseEpilogueOps()), epilogue(epilogue) {}
+      : packed(layout), matrix(layout), ops(chooseEpilogueOps()), epilogue(epilogue) {}
 
   int64_t n() const { return packed.n(); }
   int64_t k() const { return packed.k(); }

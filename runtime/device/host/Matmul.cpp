@@ -24,7 +24,7 @@ Result<Matmul> Matmul::create(const quant::WeightFormat &format, int64_t n, int6
   SLUICE_ASSIGN_OR_RETURN(auto packed, quant::PackedLayout::create("panel16", format, n, k));
   Matmul out;
   out.layout = packed;
-  out.panelMatrix = {choosePanelProduct(format), k, packed.panelBytes()};
+  out.panelMatrix = PanelMatrix(packed);
   return out;
 }
 

@@ -7,7 +7,10 @@
 // compute any range of rows and panels. Every output is one chain of fused multiply-adds over
 // ascending k on AVX2 and AVX-512 (separate multiply and add on the portable target), whatever the
 // number of rows, so a token's result depends neither on the threads nor on the batch it is
-// computed in.
+// computed in. With quantised weights there is such a chain over the codes of each group, whose
+// result is multiplied by the group's scale as it is added to the output, again in ascending order:
+// weights are turned into numbers in registers or in blocks that stay in the first-level cache, and
+// rounding is that of float32 sums only.
 //
 //===------------------------------------------------------------------------===//
 #ifndef SLUICE_RUNTIME_DEVICE_HOST_MATMUL_H
@@ -28,11 +31,24 @@ inline constexpr int64_t kPanelBlock = 4;
 inline constexpr int64_t kMaxItemPanels = 4 * kPanelBlock;
 inline constexpr int64_t kStripWidth = kPanelBlock * quant::kPanelRows;
 
+/// What a product must know about a panel beside its element type. A number stands for the shape of
+/// an unquantised panel with so many columns.
+struct PanelShape {
+  int64_t k = 0;
+  int64_t groupCols = 0; ///< quantised: columns that share a scale, at most k
+  quant::ScaleType scale = quant::ScaleType::kNone;
+
+  PanelShape() = default;
+  PanelShape(int64_t k) : k(k) {}
+  explicit PanelShape(const quant::PackedLayout &layout)
+      : k(layout.k()), groupCols(layout.format().groupColumns(k)), scale(layout.format().scale) {}
+};
+
 /// out[r * ldo + c] = Σ_k x[r][k] * w(k, c) for `rows` <= kRowBlock row pointers and the columns of
 /// `panels` <= kPanelBlock consecutive panels starting at `weight`. Writes all 16 columns of every
 /// panel; out must not overlap x. Thread-safe.
-using PanelProduct = void(const float *const *x, int64_t rows, int64_t k, const void *weight,
-                          int64_t panels, float *out, int64_t ldo);
+using PanelProduct = void(const float *const *x, int64_t rows, const PanelShape &shape,
+                          const void *weight, int64_t panels, float *out, int64_t ldo);
 
 /// The SIMD variant of the product for a weight format; the format must be packable.
 PanelProduct *choosePanelProduct(const quant::WeightFormat &format);
@@ -40,8 +56,13 @@ PanelProduct *choosePanelProduct(const quant::WeightFormat &format);
 /// The panels of one blob and the product that reads them. A plain value, safe to share.
 struct PanelMatrix {
   PanelProduct *product = nullptr;
-  int64_t k = 0;
+  PanelShape shape;
   uint64_t panelBytes = 0;
+
+  PanelMatrix() = default;
+  explicit PanelMatrix(const quant::PackedLayout &layout)
+      : product(choosePanelProduct(layout.format())), shape(layout),
+        panelBytes(layout.panelBytes()) {}
 
   /// Computes panels [panelBegin, panelEnd) of `blob` for rows [0, rows), strip by strip. rowOf(r)
   /// gives the float32 [k] row r; sink(strip, row, height, panel, count) takes the results of rows
@@ -57,7 +78,7 @@ struct PanelMatrix {
         pointers[r] = rowOf(row + r);
       for (int64_t panel = panelBegin; panel < panelEnd; panel += kPanelBlock) {
         int64_t count = std::min(kPanelBlock, panelEnd - panel);
-        product(pointers, height, k,
+        product(pointers, height, shape,
                 static_cast<const std::byte *>(blob) + uint64_t(panel) * panelBytes, count, strip,
                 kStripWidth);
         sink(strip, row, height, panel, count);

@@ -14,6 +14,7 @@
 #include "runtime/device/host/Isa.h"
 
 #include "runtime/device/host/Matmul.h"
+#include "runtime/device/host/MatmulQuant.h"
 
 #include <algorithm>
 
@@ -24,36 +25,15 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
+#include "runtime/device/host/MatmulTile-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace sluice::host {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// One register never holds more than a panel's 16 columns.
-using D = hn::CappedTag<float, 16>;
-using V = hn::Vec<D>;
-
-constexpr int kLanes = int(D::kPrivateN);
-/// Registers per panel.
-constexpr int kVecs = 16 / kLanes;
-
-constexpr int64_t kShortPanel = 32 * 1024;
 /// Rows from which widening a block once costs less than widening it in every row tile.
 constexpr int kWidenRows = 48;
-
-// Tile shapes per target: rows of a full tile over a widened block, the largest batch that is
-// computed straight from the stored format, and the k of a widened block (kTilePanels * kBlockK *
-// 64 bytes).
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-constexpr int kTileRows = 8, kTilePanels = 2, kDirectRows = 8, kBlockK = 256;
-constexpr int directPanels(int rows) { return rows <= 2 ? 4 : 2; }
-#elif HWY_TARGET == HWY_AVX2
-constexpr int kTileRows = 6, kTilePanels = 1, kDirectRows = 6, kBlockK = 256;
-constexpr int directPanels(int rows) { return rows <= 2 ? 2 : 1; }
-#else
-constexpr int kTileRows = 4, kTilePanels = 1, kDirectRows = 4, kBlockK = 256;
-constexpr int directPanels(int rows) { return 1; }
-#endif
 
 /// Loads kLanes stored weights as float32.
 struct F32Weights {
@@ -155,11 +135,7 @@ void rowTiles(const float *const *x, int64_t rows, int64_t k0, int64_t count,
               const typename Weights::T *w, int64_t stride, float *out, int64_t ldo) {
   const float *shifted[kTileRows];
   for (int64_t r = 0, height = 0; r < rows; r += height) {
-    // The last rows are halved rather than leave a sliver with too few chains of additions.
-    int64_t left = rows - r;
-    height = left >= 2 * kTileRows || left == kTileRows ? kTileRows
-             : left > kTileRows                         ? (left + 1) / 2
-                                                        : left;
+    height = tileHeight(rows - r);
     for (int64_t i = 0; i < height; ++i)
       shifted[i] = x[r + i] + k0;
     if (height == kTileRows)
@@ -203,17 +179,17 @@ HWY_INLINE void product(const float *const *x, int64_t rows, int64_t k, const vo
     blockedPanels<Weights, 1>(x, rows, k, w + p * k * 16, out + p * 16, ldo);
 }
 
-void productF32(const float *const *x, int64_t rows, int64_t k, const void *weight, int64_t panels,
-                float *out, int64_t ldo) {
-  product<F32Weights>(x, rows, k, weight, panels, out, ldo);
+void productF32(const float *const *x, int64_t rows, const PanelShape &shape, const void *weight,
+                int64_t panels, float *out, int64_t ldo) {
+  product<F32Weights>(x, rows, shape.k, weight, panels, out, ldo);
 }
-void productBF16(const float *const *x, int64_t rows, int64_t k, const void *weight, int64_t panels,
-                 float *out, int64_t ldo) {
-  product<BF16Weights>(x, rows, k, weight, panels, out, ldo);
+void productBF16(const float *const *x, int64_t rows, const PanelShape &shape, const void *weight,
+                 int64_t panels, float *out, int64_t ldo) {
+  product<BF16Weights>(x, rows, shape.k, weight, panels, out, ldo);
 }
-void productF16(const float *const *x, int64_t rows, int64_t k, const void *weight, int64_t panels,
-                float *out, int64_t ldo) {
-  product<F16Weights>(x, rows, k, weight, panels, out, ldo);
+void productF16(const float *const *x, int64_t rows, const PanelShape &shape, const void *weight,
+                int64_t panels, float *out, int64_t ldo) {
+  product<F16Weights>(x, rows, shape.k, weight, panels, out, ldo);
 }
 
 } // namespace HWY_NAMESPACE
@@ -224,6 +200,9 @@ HWY_AFTER_NAMESPACE();
 namespace sluice::host {
 
 PanelProduct *choosePanelProduct(const quant::WeightFormat &format) {
+  if (format.isQuantized())
+    return quant::elementBits(format.element) == 8 ? chooseByteProduct(format.element)
+                                                   : chooseNibbleProduct(format.element);
   switch (format.element) {
   case quant::ElementType::kBF16:
     return SLUICE_HOST_CHOOSE(productBF16);

@@ -63,6 +63,13 @@ TEST(Embedding, WidensEveryHalf) {
   }
 }
 
+TEST(Embedding, TablesAreNotQuantised) {
+  abi::EmbeddingParams p;
+  p.vocab = 16, p.hidden = 16, p.format = "i8:channel";
+  auto kernel = createHostKernel(p, dimsOf(4));
+  EXPECT_EQ(kernel.status().code(), StatusCode::kUnsupported);
+}
+
 TEST(Embedding, GatherRows) {
   Random random(2);
   for (int64_t width : {1, 33, 2000}) {

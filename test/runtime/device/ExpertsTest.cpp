@@ -64,8 +64,10 @@ std::vector<int32_t> randomIds(int64_t tokens, bool skewed, unsigned seed) {
 }
 
 struct Layer {
-  PackedWeights gateUp = packRandom("gate_up_panel16", "bf16", kWidth, kHidden, kExperts, 50);
-  PackedWeights down = packRandom("panel16", "bf16", kHidden, kWidth, kExperts, 150);
+  explicit Layer(const char *format = "bf16") : format(format) {}
+  const char *format;
+  PackedWeights gateUp = packRandom("gate_up_panel16", format, kWidth, kHidden, kExperts, 50);
+  PackedWeights down = packRandom("panel16", format, kHidden, kWidth, kExperts, 150);
   AlignedBuffer gateUpBias = AlignedBuffer::of(randomFloats(kExperts * 2 * kWidth, 51));
   AlignedBuffer downBias = AlignedBuffer::of(randomFloats(kExperts * kHidden, 52));
 };
@@ -77,8 +79,8 @@ struct Options {
 
 Floats runGateUp(const Layer &layer, const Routing &routing, const Floats &x, const Options &o,
                  ThreadPool &pool) {
-  abi::ExpertsGateUpParams params{kExperts, kTopK,  kWidth,          kHidden,
-                                  "bf16",   o.bias, o.weightOnInput, o.act};
+  abi::ExpertsGateUpParams params{kExperts,     kTopK,  kWidth,          kHidden,
+                                  layer.format, o.bias, o.weightOnInput, o.act};
   auto kernel = createExpertsGateUp(params, kDims);
   EXPECT_TRUE(kernel.isOk()) << kernel.status().toString();
   abi::StepHeader header{int32_t(routing.tokens), 1, 1, {}};
@@ -99,7 +101,8 @@ Floats runGateUp(const Layer &layer, const Routing &routing, const Floats &x, co
 
 Floats runDown(const Layer &layer, const Routing &routing, const Floats &h, const Options &o,
                ThreadPool &pool) {
-  abi::ExpertsDownParams params{kExperts, kTopK, kHidden, kWidth, "bf16", o.bias, o.weightOnInput};
+  abi::ExpertsDownParams params{kExperts,     kTopK,  kHidden,        kWidth,
+                                layer.format, o.bias, o.weightOnInput};
   auto kernel = createExpertsDown(params, kDims);
   EXPECT_TRUE(kernel.isOk()) << kernel.status().toString();
   abi::StepHeader header{int32_t(routing.tokens), 1, 1, {}};
@@ -184,8 +187,26 @@ TEST(Experts, EqualTheReference) {
   });
 }
 
+TEST(Experts, QuantisedWeightsEqualTheReference) {
+  ThreadPool pool(2);
+  const Options o{true, false, {}};
+  for (const char *format : {"f8e4m3:group32", "i8:channel", "i4:group32", "mxfp4", "nvfp4"}) {
+    Layer layer(format);
+    forEachIsa([&] {
+      for (int64_t tokens : {1, 9, 120}) {
+        SCOPED_TRACE(format + std::string(" ") + std::to_string(tokens));
+        auto routing = sortByExpert(randomIds(tokens, false, 60), 61);
+        Floats x = randomFloats(tokens * kHidden, 62);
+        Floats h = referenceGateUp(layer, routing, x, o);
+        expectNear(runGateUp(layer, routing, x, o, pool), h, 1e-5);
+        expectNear(runDown(layer, routing, h, o, pool), referenceDown(layer, routing, h, o), 1e-5);
+      }
+    });
+  }
+}
+
 TEST(Experts, BitsOfATokenDoNotDependOnBatchOrThreads) {
-  Layer layer;
+  Layer layer("i4:group32");
   const Options o{true, false, {}};
   const int64_t tokens = 250;
   ThreadPool one(1), four(4);

@@ -14,6 +14,8 @@
 #include "runtime/device/host/Isa.h"
 #include "runtime/quant/PackedLayout.h"
 
+#include "test/runtime/quant/QuantSource.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -86,6 +88,12 @@ inline PackedWeights packRandom(const char *layoutName, const char *format, int6
     auto bytes =
         out.data.span().subspan(size_t(blob) * out.layout.blobBytes(), out.layout.blobBytes());
     auto add = [&](quant::PanelRole role, std::vector<Floats> &to) {
+      if (out.layout.format().isQuantized()) {
+        quant::testing::QuantSource source(out.layout.format(), n, k, seed++);
+        EXPECT_TRUE(out.layout.packRows(role, 0, n, source.rows(), bytes).isOk());
+        to.emplace_back(size_t(n * k));
+        return;
+      }
       Floats values = randomFloats(n * k, seed++, 1.0f / std::sqrt(float(k)));
       quant::SourceRows source{reinterpret_cast<const std::byte *>(values.data()),
                                quant::ElementType::kF32, k};

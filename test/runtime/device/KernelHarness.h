@@ -17,6 +17,8 @@
 #include "runtime/base/NarrowFloat.h"
 #include "runtime/quant/PackedLayout.h"
 
+#include "test/runtime/quant/QuantSource.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -103,7 +105,7 @@ public:
   int64_t bytes(const char *name) { return int64_t(find(name).bytes); }
 
   /// Writes a matrix [n, k] into the packed argument `name` and replaces `values` by what its
-  /// format can hold.
+  /// format can hold; a quantised matrix is random and replaces them altogether.
   void pack(const char *name, const std::string &format, int64_t n, int64_t k,
             std::vector<float> &values) {
     auto parsed = quant::WeightFormat::parse(format);
@@ -111,6 +113,15 @@ public:
     auto layout = quant::PackedLayout::create("panel16", *parsed, n, k);
     ASSERT_TRUE(layout.isOk());
     ASSERT_EQ(int64_t(layout->totalBytes()), bytes(name));
+    if (parsed->isQuantized()) {
+      quant::testing::QuantSource source(*parsed, n, k, unsigned(n * k));
+      for (size_t i = 0; i < values.size(); ++i)
+        values[i] = source.value(int64_t(i) / k, int64_t(i) % k);
+      Status status = layout->packRows(quant::PanelRole::kOnly, 0, n, source.rows(),
+                                       {arg<std::byte>(name), size_t(bytes(name))});
+      ASSERT_TRUE(status.isOk()) << status.toString();
+      return;
+    }
     std::vector<uint16_t> narrow(values.size());
     quant::SourceRows rows;
     rows.rowStride = k;

@@ -28,14 +28,18 @@ TEST(Linear, EpiloguesEqualTheReference) {
   forEachIsa([&] {
     for (auto [hasBias, scale, softcap] :
          {Case{false, 1, 0}, Case{true, 1, 0}, Case{false, 0.25, 0}, Case{true, 0.5, 2}}) {
-      for (abi::RowSet rowSet : {abi::RowSet::kTokens, abi::RowSet::kLogitRows}) {
-        abi::LinearParams params{n, k, "bf16", rowSet, hasBias, scale, softcap};
+      for (auto [rowSet, format] : {std::pair{abi::RowSet::kTokens, "bf16"},
+                                    {abi::RowSet::kTokens, "nvfp4"},
+                                    {abi::RowSet::kLogitRows, "bf16"},
+                                    {abi::RowSet::kLogitRows, "f8e4m3:group32"}}) {
+        SCOPED_TRACE(format);
+        abi::LinearParams params{n, k, format, rowSet, hasBias, scale, softcap};
         auto kernel = createLinear(params, kDims);
         ASSERT_TRUE(kernel.isOk()) << kernel.status().toString();
         abi::StepHeader header{101, 2, 7, {}};
         const int64_t rows = rowSet == abi::RowSet::kTokens ? 101 : 7;
         const int64_t capacity = rowSet == abi::RowSet::kTokens ? 120 : 9;
-        auto w = packRandom("panel16", "bf16", n, k, 1, 5);
+        auto w = packRandom("panel16", format, n, k, 1, 5);
         auto x = AlignedBuffer::of(randomFloats(capacity * k, 6));
         auto bias = AlignedBuffer::of(randomFloats(n, 7));
         auto out = AlignedBuffer::of(Floats(size_t(capacity * n), 9.0f));
@@ -62,12 +66,17 @@ TEST(FfnGateUp, EveryActivationEqualsTheReference) {
   ThreadPool pool(2);
   forEachIsa([&] {
     for (const abi::GatedActivation &act : gatedActivations()) {
-      for (bool hasBias : {false, true}) {
-        abi::FfnGateUpParams params{n, k, "bf16", hasBias, act};
+      for (auto [hasBias, format] : {std::pair{false, "bf16"},
+                                     {true, "bf16"},
+                                     {false, "i8:channel"},
+                                     {true, "i4:group32"},
+                                     {true, "mxfp4"}}) {
+        SCOPED_TRACE(format);
+        abi::FfnGateUpParams params{n, k, format, hasBias, act};
         auto kernel = createFfnGateUp(params, kDims);
         ASSERT_TRUE(kernel.isOk()) << kernel.status().toString();
         abi::StepHeader header{int32_t(rows), 1, 1, {}};
-        auto w = packRandom("gate_up_panel16", "bf16", n, k, 1, 15);
+        auto w = packRandom("gate_up_panel16", format, n, k, 1, 15);
         auto x = AlignedBuffer::of(randomFloats(rows * k, 16, 3));
         auto bias = AlignedBuffer::of(randomFloats(2 * n, 17));
         AlignedBuffer out(size_t(rows * n) * sizeof(float));

@@ -95,7 +95,7 @@ TEST(Matmul, NotANumberStaysVisible) {
   }
 }
 
-TEST(Matmul, QuantizedFormatsAreRefused) {
+TEST(Matmul, UnpackableFormatsAreRefused) {
   auto matmul = Matmul::create(*quant::WeightFormat::parse("f8e4m3:tensor"), 16, 16);
   EXPECT_EQ(matmul.status().code(), StatusCode::kUnsupported);
 }

@@ -141,7 +141,8 @@ TEST(Qkv, Plain) {
 }
 
 TEST(Qkv, FormatsAndCaches) {
-  for (const char *format : {"f32", "bf16", "f16"})
+  for (const char *format :
+       {"f32", "bf16", "f16", "f8e4m3:group16", "i8:channel", "i4:group32", "mxfp4", "nvfp4"})
     for (const char *cache : {"f32", "bf16", "f16"}) {
       SCOPED_TRACE(format + std::string(" into ") + cache);
       abi::QkvParams p = shape(40, 4, 2, 18, 11);

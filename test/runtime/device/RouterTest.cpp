@@ -164,6 +164,11 @@ TEST(Router, Mixtral) {
   checkRouter(p, 20, 3);
   p.format = "f16", p.topK = 5;
   checkRouter(p, 20, 4);
+  for (const char *format : {"f8e4m3:channel", "i8:group8", "i4:group32", "mxfp4", "nvfp4"}) {
+    p = rule(30, 4);
+    p.format = format;
+    checkRouter(p, 20, 5);
+  }
 }
 
 TEST(Router, WithoutRenormalisation) {

@@ -115,6 +115,34 @@ LogicalResult buildPreNormDecoder(ModelBuilder &model, const DecoderConfig &conf
   return model.finish(x, head);
 }
 
+void ignoreNextTokenLayers(ModelBuilder &model, int64_t numLayers) {
+  // One layer in every published checkpoint; a few more do no harm.
+  constexpr int64_t kMostLayers = 8;
+  for (int64_t layer = numLayers; layer < numLayers + kMostLayers; ++layer)
+    model.ignoreTensors("model.layers." + std::to_string(layer) + ".*",
+                        "they predict further tokens ahead");
+}
+
+void readGroups(ConfigReader &config, int64_t numExperts, moe::GroupScore score,
+                RoutingRule &rule) {
+  rule.groups = config.getSizeOr("n_group", 1);
+  rule.topkGroup = config.getSizeOr("topk_group", 1);
+  if (rule.groups > 1)
+    rule.groupScore = score;
+  if (config.failed())
+    return;
+  auto text = [](int64_t value) { return std::to_string(value); };
+  if (numExperts % rule.groups != 0)
+    config.error("n_group",
+                 text(rule.groups) + " does not divide the " + text(numExperts) + " experts");
+  else if (rule.topkGroup > rule.groups)
+    config.error("topk_group", text(rule.topkGroup) + " exceeds n_group " + text(rule.groups));
+  else if (rule.topK > numExperts / rule.groups * rule.topkGroup)
+    config.error("topk_group", text(rule.topkGroup) + " groups of " +
+                                   text(numExperts / rule.groups) + " experts hold fewer than " +
+                                   "num_experts_per_tok " + text(rule.topK));
+}
+
 moe::RoutingAttr makeRouting(MLIRContext &context, const RoutingRule &rule) {
   return moe::RoutingAttr::get(&context, rule.score, rule.topK, rule.scoreFirst, rule.renormalize,
                                rule.epsilon, rule.scale, rule.groups, rule.topkGroup,

@@ -82,7 +82,12 @@ struct RoutingRule {
   bool sparseMixer = false;
   double jitter = 0;
 };
+/// Reads n_group and topk_group (default 1 each): experts are chosen from the best groups only.
+void readGroups(ConfigReader &config, int64_t numExperts, moe::GroupScore score, RoutingRule &rule);
 moe::RoutingAttr makeRouting(mlir::MLIRContext &context, const RoutingRule &rule);
+
+/// Leaves out the layers from `numLayers` on that predict further tokens, with a remark.
+void ignoreNextTokenLayers(ModelBuilder &model, int64_t numLayers);
 
 /// What a family calls the three weights of a gated feed-forward part, without ".weight".
 struct GatedNames {

@@ -9,7 +9,10 @@
 //===----------------------------------------------------------------------===//
 #include "compiler/importers/DecoderConfig.h"
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringSwitch.h"
+
+#include <cmath>
 
 using namespace mlir;
 
@@ -43,9 +46,10 @@ DecoderConfig readDecoderConfig(ConfigReader &config, const DecoderDefaults &def
   return result;
 }
 
-moe::ActivationAttr readActivation(ConfigReader &config, MLIRContext &context) {
+moe::ActivationAttr readActivation(ConfigReader &config, MLIRContext &context,
+                                   std::string_view key) {
   size_t before = config.problems().size();
-  std::string name = config.getString("hidden_act");
+  std::string name = config.getString(key);
   if (config.problems().size() != before)
     return {};
   auto kind = llvm::StringSwitch<std::optional<moe::ActivationKind>>(name)
@@ -55,9 +59,9 @@ moe::ActivationAttr readActivation(ConfigReader &config, MLIRContext &context) {
                   .Case("relu", moe::ActivationKind::Relu)
                   .Default(std::nullopt);
   if (!kind) {
-    config.error("hidden_act", "activation \"" + name +
-                                   "\" is not supported; supported are silu, gelu, "
-                                   "gelu_pytorch_tanh and relu");
+    config.error(key, "activation \"" + name +
+                          "\" is not supported; supported are silu, gelu, gelu_pytorch_tanh and "
+                          "relu");
     return {};
   }
   return moe::ActivationAttr::get(&context, *kind, /*alpha=*/1.0, /*limit=*/0.0);
@@ -94,6 +98,64 @@ std::vector<LayerAttention> readLayerTypes(ConfigReader &config, int64_t numLaye
     types.push_back(*type);
   }
   return types;
+}
+
+std::vector<bool> readSparseLayers(ConfigReader &config, int64_t numLayers) {
+  int64_t step = config.getSizeOr("decoder_sparse_step", 1);
+  std::vector<int64_t> dense;
+  if (config.has("mlp_only_layers"))
+    dense = config.getInts("mlp_only_layers");
+  else
+    config.ignore("mlp_only_layers");
+  std::vector<bool> sparse(numLayers);
+  for (int64_t layer = 0; layer < numLayers; ++layer)
+    sparse[layer] = (layer + 1) % step == 0;
+  for (int64_t layer : dense)
+    if (layer >= 0 && layer < numLayers)
+      sparse[layer] = false;
+  if (!config.failed() && llvm::none_of(sparse, [](bool value) { return value; }))
+    config.error(dense.empty() ? "decoder_sparse_step" : "mlp_only_layers",
+                 "no layer routes to experts; this is not a Mixture-of-Experts model");
+  return sparse;
+}
+
+int64_t readFirstSparseLayer(ConfigReader &config, int64_t numLayers, int64_t fallback) {
+  int64_t first = config.getIntOr("first_k_dense_replace", fallback);
+  if (!config.failed() && (first < 0 || first >= numLayers))
+    config.error("first_k_dense_replace", std::to_string(first) + " is outside 0 to " +
+                                              std::to_string(numLayers - 1) +
+                                              "; at least the last layer routes to experts");
+  return first;
+}
+
+void checkWindows(ConfigReader &config, const std::vector<LayerAttention> &types, int64_t window) {
+  if (!config.failed() && window <= 0 && llvm::is_contained(types, LayerAttention::Sliding))
+    config.error("layer_types", "sliding_attention needs a sliding_window of at least 1");
+}
+
+int64_t readEitherSize(ConfigReader &config, std::string_view key, std::string_view otherKey) {
+  if (!config.has(key) && config.has(otherKey)) {
+    config.ignore(key);
+    return config.getSize(otherKey);
+  }
+  int64_t size = config.getSize(key);
+  if (config.getSizeOr(otherKey, size) != size)
+    config.error(otherKey, "contradicts " + std::string(key) + " " + std::to_string(size));
+  return size;
+}
+
+double readClip(ConfigReader &config, std::string_view key) {
+  double limit = config.getDoubleOr(key, 0);
+  if (config.has(key) && !config.failed() && !(limit > 0 && std::isfinite(limit)))
+    config.error(key, "expected a positive number, or null for no limit");
+  return limit;
+}
+
+double readMultiplier(ConfigReader &config, std::string_view key) {
+  double factor = config.getDoubleOr(key, 1);
+  if (!config.failed() && (factor == 0 || !std::isfinite(factor)))
+    config.error(key, "expected a finite number other than 0");
+  return factor;
 }
 
 /// Ids under `key` of `reader`: a number or a list of numbers.

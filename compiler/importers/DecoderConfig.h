@@ -40,8 +40,9 @@ struct DecoderDefaults {
 /// tie_word_embeddings.
 DecoderConfig readDecoderConfig(ConfigReader &config, const DecoderDefaults &defaults = {});
 
-/// Reads hidden_act; null after an error.
-moe::ActivationAttr readActivation(ConfigReader &config, mlir::MLIRContext &context);
+/// Reads the activation's name; null after an error.
+moe::ActivationAttr readActivation(ConfigReader &config, mlir::MLIRContext &context,
+                                   std::string_view key = "hidden_act");
 
 /// How a family rotates.
 struct RopeOptions {
@@ -67,6 +68,25 @@ enum class LayerAttention { Full, Sliding, Chunked };
 std::vector<LayerAttention>
 readLayerTypes(ConfigReader &config, int64_t numLayers,
                llvm::function_ref<LayerAttention(int64_t layer)> byDefault);
+
+/// Reads decoder_sparse_step (default 1) and mlp_only_layers (default none): whether each layer
+/// routes to experts. Every step-th layer does, counted from 1, unless it is listed.
+std::vector<bool> readSparseLayers(ConfigReader &config, int64_t numLayers);
+
+/// Reads first_k_dense_replace (default `fallback`): the layers before it are dense.
+int64_t readFirstSparseLayer(ConfigReader &config, int64_t numLayers, int64_t fallback);
+
+/// Reports a sliding layer without a window (0) to slide.
+void checkWindows(ConfigReader &config, const std::vector<LayerAttention> &types, int64_t window);
+
+/// Reads a size that goes by two names, of which the first wins; they must not contradict.
+int64_t readEitherSize(ConfigReader &config, std::string_view key, std::string_view otherKey);
+
+/// Reads a limit for values: positive, or 0 when absent.
+double readClip(ConfigReader &config, std::string_view key);
+
+/// Reads a factor, by default 1: finite and not 0.
+double readMultiplier(ConfigReader &config, std::string_view key);
 
 /// Tokens that end a sequence, and the one that begins it (-1 when there is none).
 struct SpecialTokens {

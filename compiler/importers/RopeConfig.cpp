@@ -158,8 +158,12 @@ moe::RopeAttr readRope(ConfigReader &config, MLIRContext &context, int64_t headD
                  "RoPE type \"" + typeName + "\" is not supported; supported are " + known);
     inner->ignoreAll();
   }
-  if (config.failed())
+  if (config.failed()) {
+    // What is wrong has been said; the scaling rule's keys would only be called unknown.
+    if (inner)
+      inner->ignoreAll();
     return {};
+  }
   int64_t dim = int64_t(double(headDim) * part);
   if (dim < 2 || dim > headDim || dim % 2 != 0) {
     config.error(config.has("head_dim") ? "head_dim" : "num_attention_heads",

@@ -62,6 +62,9 @@ static void readFeedForward(ConfigReader &config, MLIRContext &context, DbrxConf
     return;
   result.numExperts = part->getSize("moe_num_experts");
   result.topK = part->getSize("moe_top_k");
+  if (!config.failed() && result.topK > result.numExperts)
+    part->error("moe_top_k", std::to_string(result.topK) + " exceeds moe_num_experts " +
+                                 std::to_string(result.numExperts));
   result.expertSize = part->getSize("ffn_hidden_size");
   result.activation = readActivationOf(*part, context);
   if (part->getSizeOr("hidden_size", result.decoder.hiddenSize) != result.decoder.hiddenSize)

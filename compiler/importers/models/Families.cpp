@@ -9,10 +9,37 @@
 
 namespace sluice {
 
-static constexpr llvm::StringLiteral mixtralArchitectures[] = {"MixtralForCausalLM"};
+/// Values of config.json's "architectures".
+namespace architectures {
+static constexpr llvm::StringLiteral dbrx[] = {"DbrxForCausalLM"};
+static constexpr llvm::StringLiteral ernie4_5Moe[] = {"Ernie4_5_MoeForCausalLM",
+                                                      "Ernie4_5_MoEForCausalLM"};
+static constexpr llvm::StringLiteral glm4Moe[] = {"Glm4MoeForCausalLM"};
+static constexpr llvm::StringLiteral gptOss[] = {"GptOssForCausalLM"};
+static constexpr llvm::StringLiteral graniteMoe[] = {"GraniteMoeForCausalLM"};
+static constexpr llvm::StringLiteral llama4[] = {"Llama4ForCausalLM",
+                                                 "Llama4ForConditionalGeneration"};
+static constexpr llvm::StringLiteral miniMaxM2[] = {"MiniMaxM2ForCausalLM"};
+static constexpr llvm::StringLiteral mixtral[] = {"MixtralForCausalLM"};
+static constexpr llvm::StringLiteral olmoe[] = {"OlmoeForCausalLM"};
+static constexpr llvm::StringLiteral phimoe[] = {"PhimoeForCausalLM", "PhiMoEForCausalLM"};
+static constexpr llvm::StringLiteral qwen2Moe[] = {"Qwen2MoeForCausalLM"};
+static constexpr llvm::StringLiteral qwen3Moe[] = {"Qwen3MoeForCausalLM"};
+} // namespace architectures
 
 static const ModelFamily families[] = {
-    {"mixtral", mixtralArchitectures, "f32, bf16, f16", importMixtral},
+    {"dbrx", architectures::dbrx, "f32, bf16, f16", importDbrx},
+    {"ernie4_5_moe", architectures::ernie4_5Moe, "f32, bf16, f16", importErnie4_5Moe},
+    {"glm4_moe", architectures::glm4Moe, "f32, bf16, f16", importGlm4Moe},
+    {"gpt_oss", architectures::gptOss, "f32, bf16, f16", importGptOss},
+    {"granitemoe", architectures::graniteMoe, "f32, bf16, f16", importGraniteMoe},
+    {"llama4", architectures::llama4, "f32, bf16, f16", importLlama4},
+    {"minimax_m2", architectures::miniMaxM2, "f32, bf16, f16", importMiniMaxM2},
+    {"mixtral", architectures::mixtral, "f32, bf16, f16", importMixtral},
+    {"olmoe", architectures::olmoe, "f32, bf16, f16", importOlmoe},
+    {"phimoe", architectures::phimoe, "f32, bf16, f16", importPhimoe},
+    {"qwen2_moe", architectures::qwen2Moe, "f32, bf16, f16", importQwen2Moe},
+    {"qwen3_moe", architectures::qwen3Moe, "f32, bf16, f16", importQwen3Moe},
 };
 
 llvm::ArrayRef<ModelFamily> allModelFamilies() { return families; }

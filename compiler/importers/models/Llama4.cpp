@@ -110,8 +110,14 @@ static Llama4Config readLlama4Config(ConfigReader &config, int64_t numLayers) {
 /// The reader of the text model's settings: the configuration itself, or its part of one that also
 /// has a vision model.
 static ConfigReader readTextConfig(ConfigReader &root) {
-  if (!root.has("text_config"))
+  if (!root.has("text_config")) {
+    root.ignore("text_config");
+    if (llvm::is_contained(root.getStrings("architectures"), "Llama4ForConditionalGeneration")) {
+      root.error("text_config", "is missing");
+      root.ignoreAll();
+    }
     return root;
+  }
   ConfigReader text = root.getObject("text_config").value_or(root);
   for (const char *key :
        {"vision_config", "boi_token_index", "eoi_token_index", "image_token_index"})

@@ -111,6 +111,9 @@ TEST(RopeFrequencies, LongRopeSwitchesTables) {
   EXPECT_EQ(rope.switchLength, 4096);
   EXPECT_NEAR(rope.magnitude, 1.19023807142, 1e-10);
 
+  question.scaling.numbers["factor"] = 2;
+  EXPECT_NEAR(compute(question).magnitude, 1.04083299973, 1e-10);
+
   question.maxSeqLen = 4096;
   rope = compute(question);
   EXPECT_EQ(rope.tables.size(), 1u);

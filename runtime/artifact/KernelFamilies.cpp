@@ -27,8 +27,10 @@ constexpr int64_t kMaxHeadDim = 4096;
 
 /// In the order of FamilyParams' alternatives.
 constexpr const char *kFamilyNames[] = {
-    "embedding", "norm",   "residual_norm",   "residual",     "linear",      "ffn_gate_up", "qkv",
-    "attention", "router", "experts_gate_up", "experts_down", "gather_rows", "sample"};
+    "embedding",          "norm",        "residual_norm", "residual",     "linear",
+    "ffn_gate_up",        "qkv",         "attention",     "router",       "experts_gate_up",
+    "experts_down",       "gather_rows", "sample",        "latent_query", "latent_append",
+    "absorbed_attention", "sigmoid_gate"};
 static_assert(std::size(kFamilyNames) == std::variant_size_v<FamilyParams>);
 
 //===------------------------------------------------------------------------===//
@@ -218,18 +220,23 @@ void check(const FfnGateUpParams &p, Checker &c) {
   check(p.act, c);
 }
 
+/// A rotation of `dim` even entries between `begin` and `end` of a head.
+void check(const RopeParams &p, int64_t begin, int64_t end, Checker &c) {
+  c.range("rope_dim", p.dim, 0, end - begin);
+  c.require(p.dim % 2 == 0, [&] {
+    return "parameter \"rope_dim\" = " + std::to_string(p.dim) + " is odd; pairs are rotated";
+  });
+  c.range("rope_offset", p.offset, p.dim > 0 ? begin : 0, end - p.dim);
+  c.range("rope_tables", p.tables, 1, 2);
+  c.range("rope_switch_length", p.switchLength, 0, INT32_MAX);
+}
+
 void check(const QkvParams &p, Checker &c) {
   c.size("k", p.k).size("q_heads", p.qHeads, kMaxHeads).size("kv_heads", p.kvHeads, kMaxHeads);
   c.size("head_dim", p.headDim, kMaxHeadDim).size("value_dim", p.valueDim, kMaxHeadDim);
   c.divides("kv_heads", p.kvHeads, "q_heads", p.qHeads).weights(p.format).cache(p.cacheType);
   c.notNegative("clip", p.clip).notNegative("eps", p.eps);
-  c.range("rope_dim", p.rope.dim, 0, p.headDim);
-  c.require(p.rope.dim % 2 == 0, [&] {
-    return "parameter \"rope_dim\" = " + std::to_string(p.rope.dim) + " is odd; pairs are rotated";
-  });
-  c.range("rope_offset", p.rope.offset, 0, p.headDim - p.rope.dim);
-  c.range("rope_tables", p.rope.tables, 1, 2);
-  c.range("rope_switch_length", p.rope.switchLength, 0, INT32_MAX);
+  check(p.rope, 0, p.headDim, c);
   c.notNegative("temp_floor", p.tempFloor);
 }
 
@@ -276,6 +283,26 @@ void check(const ExpertsDownParams &p, Checker &c) { checkExperts(p, c); }
 void check(const GatherRowsParams &p, Checker &c) { c.size("width", p.width); }
 
 void check(const SampleParams &p, Checker &c) { c.size("vocab", p.vocab); }
+
+void check(const LatentQueryParams &p, Checker &c) {
+  c.size("heads", p.heads, kMaxHeads).size("latent", p.latent, kMaxHeadDim);
+  c.size("nope", p.nope, kMaxHeadDim).range("rotary", p.rotary, 0, kMaxHeadDim).weights(p.format);
+  check(p.rope, p.nope, p.nope + p.rotary, c);
+}
+
+void check(const LatentAppendParams &p, Checker &c) {
+  c.size("latent", p.latent, kMaxHeadDim).range("rotary", p.rotary, 0, kMaxHeadDim);
+  c.cache(p.cacheType).notNegative("eps", p.eps);
+  check(p.rope, 0, p.rotary, c);
+}
+
+void check(const AbsorbedAttentionParams &p, Checker &c) {
+  c.size("heads", p.heads, kMaxHeads).size("latent", p.latent, kMaxHeadDim);
+  c.range("rotary", p.rotary, 0, kMaxHeadDim).size("value_dim", p.valueDim, kMaxHeadDim);
+  c.weights(p.format).cache(p.cacheType);
+}
+
+void check(const SigmoidGateParams &p, Checker &c) { c.size("width", p.width).size("k", p.k); }
 
 template <typename Family> Result<FamilyParams> readFamily(const Params &params) {
   Family out;

@@ -276,6 +276,56 @@ struct SampleParams {
   template <typename V> void visit(V &v) { v("vocab", vocab); }
 };
 
+/// Queries of latent attention (DeepSeek-V2, 2024, section 2.1) in the form that attends to the
+/// latents themselves: per head [nope | rotary] becomes [nope · W[head]^T | rotated rotary], where
+/// W[head] [latent, nope] is the transposed key half of the expansion. x [T, heads * (nope +
+/// rotary)], weight heads blobs of [latent, nope], out [T, heads * (latent + rotary)]. The rotation
+/// stays within the rotary part: its offset counts from the head and is at least `nope`.
+struct LatentQueryParams {
+  int64_t heads = 0, latent = 0, nope = 0, rotary = 0;
+  std::string format = "bf16";
+  RopeParams rope;
+  template <typename V> void visit(V &v) {
+    v("heads", heads), v("latent", latent), v("nope", nope), v("rotary", rotary),
+        v("format", format);
+    rope.visit(v);
+  }
+};
+
+/// Normalises the latent part of x [T, latent + rotary] (RMS, weight [latent]), rotates the rotary
+/// part (the rotation's offset counts from it) and stores both in the paged latent cache
+/// [pages, pageSize, latent + rotary].
+struct LatentAppendParams {
+  int64_t latent = 0, rotary = 0;
+  std::string cacheType = "f32";
+  double eps = 1e-6;
+  RopeParams rope;
+  template <typename V> void visit(V &v) {
+    v("latent", latent), v("rotary", rotary), v("cache_type", cacheType), v("eps", eps);
+    rope.visit(v);
+  }
+};
+
+/// Causal attention of all heads of q [T, heads * (latent + rotary)] to the one key per position of
+/// a latent cache, whose first `latent` entries are the values as well; then per head the sum of
+/// latents times W[head]^T, where W[head] [valueDim, latent] is the value half of the expansion.
+/// out [T, heads * valueDim].
+struct AbsorbedAttentionParams {
+  int64_t heads = 0, latent = 0, rotary = 0, valueDim = 0;
+  std::string format = "bf16", cacheType = "f32";
+  double scale = 1;
+  template <typename V> void visit(V &v) {
+    v("heads", heads), v("latent", latent), v("rotary", rotary), v("value_dim", valueDim),
+        v("format", format), v("cache_type", cacheType), v("scale", scale);
+  }
+};
+
+/// out[T, width] = y * sigmoid(x · w), with x [T, k] and w [k].
+struct SigmoidGateParams {
+  int64_t width = 0, k = 0;
+  template <typename V> void visit(V &v) { v("width", width), v("k", k); }
+};
+
 /// Every family, with its name in plans. Arguments in calling order; those in [brackets] are absent
 /// (slab 0) unless a parameter asks for them:
 ///   embedding           header, token_ids, table, out
@@ -294,15 +344,24 @@ struct SampleParams {
 ///   experts_down        header, h, offsets, order, inverse, weights, weight, [bias], out, scratch
 ///   gather_rows         header, logit_rows, x, out
 ///   sample              header, logits, sampling, sampled_ids, scratch
+///   latent_query        header, positions, token_seq, kv_lengths, x, weight, [rope], out
+///   latent_append       header, positions, token_seq, kv_lengths, page_table, x, norm, [rope],
+///                       cache
+///   absorbed_attention  header, positions, token_seq, seq_starts, kv_lengths, page_table, q,
+///                       cache, weight, out, latents, scratch
+///   sigmoid_gate        header, y, x, weight, out
 /// Biases are float32; a gate_up bias is [2, n] per expert: gate then up. counts is uint32 [E], to
 /// which the router adds the tokens each expert received. Scratch contents are the kernel's own
 /// business; its size is part of the convention: qkv f32 [T, all projected rows]; attention f32
 /// [attentionPartials(dims), qHeads, valueDim + 2]; router f32 [2, T,
-/// E] and int32 [E + 1]; experts_down f32 [T*K, n]; sample 8 bytes for each of [R, vocab].
+/// E] and int32 [E + 1]; experts_down f32 [T*K, n]; sample 8 bytes for each of [R, vocab];
+/// absorbed_attention f32 latents [T, heads, latent] and scratch [attentionPartials(dims), heads,
+/// latent + 2].
 using FamilyParams =
     std::variant<EmbeddingParams, NormParams, ResidualNormParams, ResidualParams, LinearParams,
                  FfnGateUpParams, QkvParams, AttentionParams, RouterParams, ExpertsGateUpParams,
-                 ExpertsDownParams, GatherRowsParams, SampleParams>;
+                 ExpertsDownParams, GatherRowsParams, SampleParams, LatentQueryParams,
+                 LatentAppendParams, AbsorbedAttentionParams, SigmoidGateParams>;
 
 /// One entry per family, with default parameters, in the order of FamilyParams.
 std::vector<FamilyParams> allFamilies();

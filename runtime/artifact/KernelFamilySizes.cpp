@@ -254,6 +254,59 @@ void sizes(const SampleParams &p, Sizes &s) {
   s.f32({rows, p.vocab}).dense(sizeof(SamplingRow), {rows}).i32({rows}).dense(8, {rows, p.vocab});
 }
 
+const Args &args(const LatentQueryParams &) {
+  static const Args list = {{"header", R}, {"positions", R}, {"token_seq", R}, {"kv_lengths", R},
+                            {"x", R},      {"weight", R},    {"rope", R},      {"out", W}};
+  return list;
+}
+void sizes(const LatentQueryParams &p, Sizes &s) {
+  const StepDims &d = s.dims;
+  s.i32({d.tokens}).i32({d.tokens}).i32({d.seqs}).f32({d.tokens, p.heads, p.nope + p.rotary});
+  s.packed("panel16", p.format, p.latent, p.nope, p.heads);
+  s.f32If(p.rope.dim > 0, {p.rope.tables, p.rope.dim / 2});
+  s.f32({d.tokens, p.heads, p.latent + p.rotary});
+}
+
+const Args &args(const LatentAppendParams &) {
+  static const Args list = {{"header", R},     {"positions", R},  {"token_seq", R},
+                            {"kv_lengths", R}, {"page_table", R}, {"x", R},
+                            {"norm", R},       {"rope", R},       {"cache", RW}};
+  return list;
+}
+void sizes(const LatentAppendParams &p, Sizes &s) {
+  const StepDims &d = s.dims;
+  s.i32({d.tokens}).i32({d.tokens}).i32({d.seqs}).i32({d.seqs, d.pagesPerSeq});
+  s.f32({d.tokens, p.latent + p.rotary}).f32({p.latent});
+  s.f32If(p.rope.dim > 0, {p.rope.tables, p.rope.dim / 2});
+  s.elements(p.cacheType, {d.numPages, d.pageSize, p.latent + p.rotary});
+}
+
+const Args &args(const AbsorbedAttentionParams &) {
+  static const Args list = {{"header", R},     {"positions", R},  {"token_seq", R},
+                            {"seq_starts", R}, {"kv_lengths", R}, {"page_table", R},
+                            {"q", R},          {"cache", R},      {"weight", R},
+                            {"out", W},        {"latents", S},    {"scratch", S}};
+  return list;
+}
+void sizes(const AbsorbedAttentionParams &p, Sizes &s) {
+  const StepDims &d = s.dims;
+  s.i32({d.tokens}).i32({d.tokens}).i32({d.seqs + 1}).i32({d.seqs});
+  s.i32({d.seqs, d.pagesPerSeq}).f32({d.tokens, p.heads, p.latent + p.rotary});
+  s.elements(p.cacheType, {d.numPages, d.pageSize, p.latent + p.rotary});
+  s.packed("panel16", p.format, p.valueDim, p.latent, p.heads);
+  s.f32({d.tokens, p.heads, p.valueDim}).f32({d.tokens, p.heads, p.latent});
+  s.f32({attentionPartials(d), p.heads, p.latent + 2});
+}
+
+const Args &args(const SigmoidGateParams &) {
+  static const Args list = {{"header", R}, {"y", R}, {"x", R}, {"weight", R}, {"out", W}};
+  return list;
+}
+void sizes(const SigmoidGateParams &p, Sizes &s) {
+  int64_t rows = s.dims.tokens;
+  s.f32({rows, p.width}).f32({rows, p.k}).f32({p.k}).f32({rows, p.width});
+}
+
 /// Dimensions are bounded so that sums of products above cannot overflow before they are checked.
 Status checkDims(const StepDims &dims) {
   struct Named {

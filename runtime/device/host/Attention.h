@@ -11,7 +11,9 @@
 #define SLUICE_RUNTIME_DEVICE_HOST_ATTENTION_H
 
 #include "runtime/artifact/KernelFamilies.h"
+#include "runtime/artifact/StepAbi.h"
 #include "runtime/device/host/Matmul.h"
+#include "runtime/device/host/ThreadPool.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -25,6 +27,7 @@ inline constexpr int64_t kAttentionBlockValues = 16 * 1024;
 /// Constants of a layer's attention.
 struct AttentionShape {
   int64_t qHeads = 0, kvHeads = 0, headDim = 0, valueDim = 0;
+  int64_t valueStride = 0; ///< elements from one value to the next: more where keys hold the values
   int64_t pageSize = 0, pagesPerSeq = 0;
   int64_t window = 0, chunk = 0;
   float scale = 1, softcap = 0;
@@ -83,6 +86,40 @@ struct AttentionOps {
 
 /// The SIMD variants for a cache type ("f32", "bf16", "f16").
 AttentionOps chooseAttentionOps(const std::string &cacheType);
+
+/// Attention of a step's queries, as several families use it. Immutable and thread-safe; run()
+/// allocates nothing.
+class PagedAttention {
+public:
+  /// Heads of `shape` are at most kAttentionMaxHeadDim wide; its product is filled in here.
+  static Result<PagedAttention> create(AttentionShape shape, const std::string &cacheType,
+                                       const abi::StepDims &dims);
+
+  /// Computes all rows of the step. `partials` holds attentionPartials(dims) results of all query
+  /// heads, partialSize() floats each.
+  void run(const abi::StepHeader &header, const AttentionBuffers &buffers, const int32_t *seqStarts,
+           float *partials, ThreadPool &pool) const;
+
+private:
+  struct Step;
+  struct LongRow;
+
+  PagedAttention(const AttentionShape &shape, const std::string &cacheType,
+                 const abi::StepDims &dims);
+  int64_t partsOf(int64_t position) const;
+  bool isLong(int64_t position) const;
+  AttentionRows headRows(int64_t index, int64_t token, int64_t tokens) const;
+  void runShort(const Step &step, int64_t work, ThreadPool &pool) const;
+  void runToken(const Step &step, int64_t token, int64_t head) const;
+  void runLong(const Step &step, ThreadPool &pool) const;
+  void runWave(const Step &step, const LongRow *rows, int64_t count, int64_t used,
+               ThreadPool &pool) const;
+
+  AttentionShape shape;
+  AttentionOps ops;
+  int64_t maxTokens, maxSeqs, slots;
+  int64_t headsPerPart = 1, headParts = 1, tokensPerPart = 1;
+};
 
 /// Rows of a prefill part: as many as a product takes, while their outputs fit their block.
 inline int64_t maxPrefillRows(const AttentionShape &shape) {

@@ -46,10 +46,11 @@ public:
       : table(buffers.pageTable + buffers.tokenSeq[token] * shape.pagesPerSeq),
         keys(static_cast<const T *>(buffers.keys)), values(static_cast<const T *>(buffers.values)),
         pageSize(shape.pageSize), kvHeads(shape.kvHeads), kvHead(kvHead), keyDim(shape.headDim),
-        valueDim(shape.valueDim) {}
+        valueStride(shape.valueStride) {}
 
   const T *key(int64_t position) const { return keys + row(position) * keyDim; }
-  const T *value(int64_t position) const { return values + row(position) * valueDim; }
+  const T *value(int64_t position) const { return values + row(position) * valueStride; }
+  int64_t stride() const { return valueStride; }
   /// Rows from `position` on that follow each other in memory.
   int64_t run(int64_t position) const { return pageSize - position % pageSize; }
 
@@ -59,7 +60,7 @@ private:
   }
   const int32_t *table;
   const T *keys, *values;
-  int64_t pageSize, kvHeads, kvHead, keyDim, valueDim;
+  int64_t pageSize, kvHeads, kvHead, keyDim, valueStride;
 };
 
 /// scores = softcap(scale * scores) for one row; `count` is a multiple of 16.
@@ -395,10 +396,11 @@ HWY_INLINE void decodeScores(const Pages<Elements> &pages, const float *q, int64
   }
 }
 
-/// accumulated[r] += Σ weights[r][k] * values[k] over `count` adjoining values, for R rows.
+/// accumulated[r] += Σ weights[r][k] * values[k] over `count` values, `stride` elements apart, for
+/// R rows.
 template <class Elements, int R>
-HWY_INLINE void addValues(const typename Elements::T *values, int64_t count, int64_t dim,
-                          const float *weights, float *accumulated) {
+HWY_INLINE void addValues(const typename Elements::T *values, int64_t stride, int64_t count,
+                          int64_t dim, const float *weights, float *accumulated) {
   const FloatTag d;
   constexpr int kVectors = 2;
   int64_t column = 0;
@@ -408,7 +410,7 @@ HWY_INLINE void addValues(const typename Elements::T *values, int64_t count, int
       for (int v = 0; v < kVectors; ++v)
         sum[r][v] = hn::LoadU(d, accumulated + r * dim + column + v * kFloatLanes);
     const typename Elements::T *value = values + column;
-    for (int64_t k = 0; k < count; ++k, value += dim) {
+    for (int64_t k = 0; k < count; ++k, value += stride) {
       FloatVec x[kVectors];
       for (int v = 0; v < kVectors; ++v)
         x[v] = Elements::load(value + v * kFloatLanes);
@@ -427,7 +429,7 @@ HWY_INLINE void addValues(const typename Elements::T *values, int64_t count, int
       FloatVec sum = hn::LoadU(d, accumulated + r * dim + column);
       for (int64_t k = 0; k < count; ++k)
         sum = hn::MulAdd(hn::Set(d, weights[r * kDecodeKeys + k]),
-                         Elements::load(values + k * dim + column), sum);
+                         Elements::load(values + k * stride + column), sum);
       hn::StoreU(sum, d, accumulated + r * dim + column);
     }
   }
@@ -435,7 +437,7 @@ HWY_INLINE void addValues(const typename Elements::T *values, int64_t count, int
     for (int r = 0; r < R; ++r) {
       float sum = accumulated[r * dim + column];
       for (int64_t k = 0; k < count; ++k)
-        sum += weights[r * kDecodeKeys + k] * Elements::widen(values[k * dim + column]);
+        sum += weights[r * kDecodeKeys + k] * Elements::widen(values[k * stride + column]);
       accumulated[r * dim + column] = sum;
     }
   }
@@ -449,13 +451,13 @@ HWY_INLINE void decodeValues(const Pages<Elements> &pages, int64_t begin, int64_
     const auto *values = pages.value(begin + done);
     int64_t row = 0;
     for (; row + 4 <= rows; row += 4)
-      addValues<Elements, 4>(values, part, dim, weights + row * kDecodeKeys + done,
+      addValues<Elements, 4>(values, pages.stride(), part, dim, weights + row * kDecodeKeys + done,
                              accumulated + row * dim);
     for (; row + 2 <= rows; row += 2)
-      addValues<Elements, 2>(values, part, dim, weights + row * kDecodeKeys + done,
+      addValues<Elements, 2>(values, pages.stride(), part, dim, weights + row * kDecodeKeys + done,
                              accumulated + row * dim);
     if (row < rows)
-      addValues<Elements, 1>(values, part, dim, weights + row * kDecodeKeys + done,
+      addValues<Elements, 1>(values, pages.stride(), part, dim, weights + row * kDecodeKeys + done,
                              accumulated + row * dim);
     done += part;
   }

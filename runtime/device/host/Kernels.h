@@ -29,6 +29,11 @@ KernelResult createExpertsGateUp(const abi::ExpertsGateUpParams &params, const a
 KernelResult createExpertsDown(const abi::ExpertsDownParams &params, const abi::StepDims &dims);
 KernelResult createGatherRows(const abi::GatherRowsParams &params, const abi::StepDims &dims);
 KernelResult createSample(const abi::SampleParams &params, const abi::StepDims &dims);
+KernelResult createLatentQuery(const abi::LatentQueryParams &params, const abi::StepDims &dims);
+KernelResult createLatentAppend(const abi::LatentAppendParams &params, const abi::StepDims &dims);
+KernelResult createAbsorbedAttention(const abi::AbsorbedAttentionParams &params,
+                                     const abi::StepDims &dims);
+KernelResult createSigmoidGate(const abi::SigmoidGateParams &params, const abi::StepDims &dims);
 
 } // namespace sluice::host
 

@@ -67,9 +67,8 @@ private:
     token.bias = static_cast<const float *>(args[7]);
     token.qNorm = static_cast<const float *>(args[8]);
     token.kNorm = static_cast<const float *>(args[9]);
-    token.frequencies = static_cast<const float *>(args[10]);
-    if (params.rope.tables == 2 && kvLengths[seq] > params.rope.switchLength)
-      token.frequencies += shape.ropeDim / 2;
+    token.frequencies =
+        frequenciesOf(params.rope, static_cast<const float *>(args[10]), kvLengths[seq]);
     token.position = int32_t(position);
     if (params.tempFloor > 0)
       token.qScale = float(1 + params.tempScale *

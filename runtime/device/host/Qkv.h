@@ -42,6 +42,12 @@ struct QkvToken {
   void *keys = nullptr, *values = nullptr;
 };
 
+/// The frequencies of a token in a sequence of `length` positions: LongRoPE has a second table for
+/// long ones. `table` is [rope.tables, rope.dim / 2].
+inline const float *frequenciesOf(const abi::RopeParams &rope, const float *table, int64_t length) {
+  return rope.tables == 2 && length > rope.switchLength ? table + rope.dim / 2 : table;
+}
+
 using FinishQkvToken = void(const QkvShape &shape, const QkvToken &token);
 
 /// The SIMD variant for a cache type ("f32", "bf16", "f16").

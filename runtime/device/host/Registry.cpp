@@ -28,6 +28,12 @@ struct Creators {
   KernelResult operator()(const abi::ExpertsDownParams &p) { return createExpertsDown(p, dims); }
   KernelResult operator()(const abi::GatherRowsParams &p) { return createGatherRows(p, dims); }
   KernelResult operator()(const abi::SampleParams &p) { return createSample(p, dims); }
+  KernelResult operator()(const abi::LatentQueryParams &p) { return createLatentQuery(p, dims); }
+  KernelResult operator()(const abi::LatentAppendParams &p) { return createLatentAppend(p, dims); }
+  KernelResult operator()(const abi::AbsorbedAttentionParams &p) {
+    return createAbsorbedAttention(p, dims);
+  }
+  KernelResult operator()(const abi::SigmoidGateParams &p) { return createSigmoidGate(p, dims); }
 };
 
 } // namespace

@@ -94,6 +94,21 @@ def FuseQkv : Pass<"sluice-fuse-qkv", "::mlir::ModuleOp"> {
   let dependentDialects = ["::sluice::moe::MoeDialect"];
 }
 
+def FuseLatentAttention : Pass<"sluice-fuse-latent-attention", "::mlir::ModuleOp"> {
+  let summary = "absorb kv_b into the queries and outputs of latent attention";
+  let description = [{
+    Starts at every `moe.cache_append` of a latent cache. The latent (projection, rms
+    norm) and the rope part (projection, rotation) of one input become one product and
+    one `moe.latent_append`; `moe.latent_attention` and the rotation of its query
+    become `moe.latent_query` and `moe.absorbed_attention`, whose weights are the
+    key and the value half of kv_b per head. Attention to the latents themselves costs
+    more arithmetic per cached token than expanded keys and values would, but reads
+    each of them once for all heads and keeps no expanded copy. A chain of another form
+    is an error that names the operation: no kernel runs it unfused.
+  }];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
 def FuseRouter : Pass<"sluice-fuse-router", "::mlir::ModuleOp"> {
   let summary = "merge router product, choice and the sort by expert";
   let description = [{

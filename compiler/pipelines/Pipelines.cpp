@@ -35,6 +35,7 @@ void buildPhasePipeline(OpPassManager &pm, Phase phase, const PhaseOptions &opti
     // Norms first: q/k/v fusion looks at the norm inside its chains, never at the layer's own.
     pm.addPass(createFuseResidualNorm());
     pm.addPass(createFuseQkv());
+    pm.addPass(createFuseLatentAttention());
     // The router before the experts: it makes the order that they walk.
     pm.addPass(createFuseRouter());
     pm.addPass(createFuseExperts());

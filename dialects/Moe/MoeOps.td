@@ -404,6 +404,58 @@ def Moe_QkvOp : Moe_ModelOp<"qkv", [MemoryEffects<[MemWrite<Moe_Resource>]>]> {
   }];
 }
 
+def Moe_LatentQueryOp : Moe_ModelOp<"latent_query", [Pure]> {
+  let summary = "queries of latent attention, rotated and turned into queries of the latents";
+  let description = [{
+    Per head [nope | rope] becomes [nope · W^T | rotated rope], so that its product with a cached
+    [latent | rope] is the score: the key half of kv_b is absorbed into the query.
+    ```mlir
+    %l = moe.latent_query %q weight @layers.0.attn.k_up at %batch heads 4
+         rope <dim = 64, offset = 128, interleaved, base = 1.0e+04> : tensor<?x768xf32> -> tensor<?x2304xf32>
+    ```
+    Constraints: (C1) the weight is [heads, latent, nope]; (C2) x is heads * (nope + rope) wide;
+    (C3) the result is heads * (latent + rope) wide; (C4) the rotation stays within the rope part;
+    (C5) x and result have equal row counts.
+  }];
+  let arguments = (ins Moe_Rows:$x, FlatSymbolRefAttr:$weight, Moe_BatchType:$batch,
+                       Moe_Count:$heads, OptionalAttr<Moe_RopeAttr>:$rope);
+  let results = (outs Moe_Rows:$result);
+  let assemblyFormat = "$x `weight` $weight `at` $batch `heads` $heads (`rope` $rope^)? attr-dict `:` type($x) `->` type($result)";
+}
+
+def Moe_LatentAppendOp : Moe_ModelOp<"latent_append", [MemoryEffects<[MemWrite<Moe_Resource>]>]> {
+  let summary = "rms norm of the latent, rotation of the rope part and cache write in one";
+  let description = [{
+    Each row is [latent | rope]; the rotation's offset counts from the rope part.
+    ```mlir
+    moe.latent_append %kv norm @layers.0.attn.kv_norm eps 1.0e-06 to @layers.0.kv at %batch
+         rope <dim = 64, interleaved, base = 1.0e+04> : tensor<?x576xf32>
+    ```
+    Constraints: (C1) the cache is latent; (C2) x is as wide as the cache's key; (C3) the norm has
+    one entry per entry of the latent; (C4) eps > 0; (C5) the rotation fits into the rope part.
+  }];
+  let arguments = (ins Moe_Rows:$x, FlatSymbolRefAttr:$norm, F64Attr:$eps,
+                       FlatSymbolRefAttr:$cache, Moe_BatchType:$batch,
+                       OptionalAttr<Moe_RopeAttr>:$rope);
+  let assemblyFormat = "$x `norm` $norm `eps` custom<Real>($eps) `to` $cache `at` $batch (`rope` $rope^)? attr-dict `:` type($x)";
+}
+
+def Moe_AbsorbedAttentionOp : Moe_ModelOp<"absorbed_attention",
+    [MemoryEffects<[MemRead<Moe_Resource>]>]> {
+  let summary = "attention to cached latents, each head's sum of latents turned into its values";
+  let description = [{
+    All heads attend to the cache's one key [latent | rope] and sum up its latents; the weight, the
+    value half of kv_b, turns a head's sum into its output.
+    Constraints: (C1) the cache is latent; (C2) the weight is [heads, value, latent]; (C3) query
+    width = heads * head_dim of the cache; (C4) result width = heads * value; (C5) query and
+    result have equal row counts.
+  }];
+  let arguments = (ins Moe_Rows:$query, FlatSymbolRefAttr:$cache, FlatSymbolRefAttr:$weight,
+                       Moe_BatchType:$batch, Moe_Count:$heads, F64Attr:$scale);
+  let results = (outs Moe_Rows:$result);
+  let assemblyFormat = "$query `cache` $cache `weight` $weight `at` $batch `heads` $heads `scale` custom<Real>($scale) attr-dict `:` type($query) `->` type($result)";
+}
+
 def Moe_RouterOp : Moe_ModelOp<"router", [Pure]> {
   let summary = "router product, choice, weights and expert-major order in one";
   let description = [{

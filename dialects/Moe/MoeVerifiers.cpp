@@ -374,6 +374,80 @@ LogicalResult QkvOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return getRopeAttr() ? verifyRotation(*this, 6, getRopeAttr(), headDim) : success();
 }
 
+LogicalResult LatentQueryOp::verify() { return verifyEqualRows(*this, 5, {getX(), getResult()}); }
+
+LogicalResult LatentQueryOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  constexpr StringLiteral formula = "[heads, latent, nope]";
+  FailureOr<ArrayRef<int64_t>> weight = verifyRank(*this, symbols, 1, getWeightAttr(), 3, formula);
+  if (failed(weight))
+    return failure();
+  int64_t heads = getHeads(), latent = (*weight)[1], nope = (*weight)[2];
+  if ((*weight)[0] != heads)
+    return failShape(*this, 1, getWeightAttr(), *weight) << formula << " = [" << heads << ", ?, ?]";
+  int64_t head = width(getX()) / heads;
+  if (width(getX()) % heads != 0 || head < nope)
+    return fail(*this, 2) << "width " << width(getX())
+                          << " of x, expected heads * (nope + rope) with heads = " << heads
+                          << " and nope = " << nope;
+  int64_t expected = times(heads, plus(latent, head - nope));
+  if (width(getResult()) != expected)
+    return fail(*this, 3) << "result width " << width(getResult())
+                          << ", expected heads * (latent + rope) = " << expected;
+  if (!getRopeAttr())
+    return success();
+  if (getRopeAttr().getOffset() < nope)
+    return fail(*this, 4) << "the rotation begins at " << getRopeAttr().getOffset()
+                          << ", before the rope part at " << nope;
+  return verifyRotation(*this, 4, getRopeAttr(), head);
+}
+
+LogicalResult LatentAppendOp::verify() { return verifyPositive(*this, 4, "eps", getEps()); }
+
+LogicalResult LatentAppendOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  FailureOr<KvCacheOp> cache = lookup<KvCacheOp>(*this, symbols, getCacheAttr());
+  if (failed(cache))
+    return failure();
+  if (!cache->getLatent())
+    return fail(*this, 1) << "cache " << getCacheAttr() << " is not latent";
+  int64_t key = cache->getHeadDim();
+  if (width(getX()) != key)
+    return fail(*this, 2) << "width " << width(getX()) << " of x, expected the cache's key " << key;
+  FailureOr<ArrayRef<int64_t>> norm = verifyRank(*this, symbols, 3, getNormAttr(), 1, "[latent]");
+  if (failed(norm))
+    return failure();
+  if ((*norm)[0] > key)
+    return failShape(*this, 3, getNormAttr(), *norm)
+           << "[latent] of at most the cache's key " << key;
+  return getRopeAttr() ? verifyRotation(*this, 5, getRopeAttr(), key - (*norm)[0]) : success();
+}
+
+LogicalResult AbsorbedAttentionOp::verify() {
+  return verifyEqualRows(*this, 5, {getQuery(), getResult()});
+}
+
+LogicalResult AbsorbedAttentionOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  FailureOr<KvCacheOp> cache = lookup<KvCacheOp>(*this, symbols, getCacheAttr());
+  if (failed(cache))
+    return failure();
+  if (!cache->getLatent())
+    return fail(*this, 1) << "cache " << getCacheAttr() << " is not latent";
+  int64_t heads = getHeads(), key = cache->getHeadDim();
+  constexpr StringLiteral formula = "[heads, value, latent]";
+  FailureOr<ArrayRef<int64_t>> weight = verifyRank(*this, symbols, 2, getWeightAttr(), 3, formula);
+  if (failed(weight))
+    return failure();
+  if ((*weight)[0] != heads || (*weight)[2] > key)
+    return failShape(*this, 2, getWeightAttr(), *weight)
+           << formula << " = [" << heads << ", ?, at most the cache's key " << key << "]";
+  if (width(getQuery()) != times(heads, key))
+    return fail(*this, 3) << "query width " << width(getQuery())
+                          << ", expected heads * head_dim = " << times(heads, key);
+  if (width(getResult()) != times(heads, (*weight)[1]))
+    return fail(*this, 4) << "result width " << width(getResult())
+                          << ", expected heads * value = " << times(heads, (*weight)[1]);
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
 // Routing
 //===----------------------------------------------------------------------===//

@@ -31,9 +31,26 @@ TypedAttr WeightSymbols::reshaped(FlatSymbolRefAttr ref, ArrayRef<int64_t> shape
       Attribute(moe::ReshapeAttr::get(operand.getContext(), operand, type.clone(shape))));
 }
 
+/// The expression whose consecutive slices the operands are, none left over; else null.
+static TypedAttr joinSlices(int64_t axis, ArrayRef<TypedAttr> operands) {
+  TypedAttr whole;
+  int64_t end = 0;
+  for (TypedAttr operand : operands) {
+    auto slice = dyn_cast<moe::SliceAttr>(Attribute(operand));
+    if (!slice || slice.getAxis() != axis || slice.getStride() != 1 || slice.getBegin() != end ||
+        (whole && slice.getOperand() != whole))
+      return {};
+    whole = slice.getOperand();
+    end += slice.getSize();
+  }
+  return end == moe::getWeightType(whole).getDimSize(axis) ? whole : TypedAttr();
+}
+
 TypedAttr WeightSymbols::concat(int64_t axis, ArrayRef<TypedAttr> operands) {
   if (operands.size() == 1)
     return operands.front();
+  if (TypedAttr whole = joinSlices(axis, operands))
+    return whole;
   MLIRContext *context = operands.front().getContext();
   auto elementOf = [](TypedAttr operand) { return moe::getWeightType(operand).getElementType(); };
   Type element = elementOf(operands.front());

@@ -42,7 +42,8 @@ public:
   /// Static shape of `ref`'s weight.
   llvm::ArrayRef<int64_t> shape(mlir::FlatSymbolRefAttr ref) const;
 
-  /// Operands one after the other along `axis`; a single operand stays itself. Where element
+  /// Operands one after the other along `axis`; a single operand stays itself, and what importers
+  /// took apart into consecutive slices becomes whole again. Where element
   /// types differ (one is quantised, another is not) the result is f32, which holds all of them.
   static mlir::TypedAttr concat(int64_t axis, llvm::ArrayRef<mlir::TypedAttr> operands);
 

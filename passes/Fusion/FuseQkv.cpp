@@ -9,6 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "passes/Analysis/WeightSymbols.h"
+#include "passes/Fusion/MergeLinears.h"
 #include "passes/Passes.h"
 
 #include "mlir/IR/Builders.h"
@@ -146,31 +147,7 @@ private:
     if (!reason.empty())
       return append.emitError("cannot fuse q/k/v: ") << reason;
 
-    std::array<moe::LinearOp, 3> linears = {q->linear, k->linear, v->linear};
-    SmallVector<TypedAttr> parts, biases;
-    bool anyBias = false;
-    for (moe::LinearOp linear : linears) {
-      parts.push_back(weights.expr(linear.getWeightAttr()));
-      anyBias |= bool(linear.getBiasAttr());
-    }
-    moe::WeightOp anchor = weights.lookup(q->linear.getWeightAttr());
-    FlatSymbolRefAttr weight = weights.create(anchor, "qkv", WeightSymbols::concat(0, parts));
-    FlatSymbolRefAttr bias;
-    if (anyBias) {
-      Type biasType;
-      for (moe::LinearOp linear : linears)
-        if (linear.getBiasAttr())
-          biasType = cast<RankedTensorType>(weights.lookup(linear.getBiasAttr()).getType())
-                         .getElementType();
-      for (moe::LinearOp linear : linears) {
-        int64_t rows = weights.shape(linear.getWeightAttr())[0];
-        TypedAttr operand;
-        if (linear.getBiasAttr())
-          operand = weights.expr(linear.getBiasAttr());
-        biases.push_back(WeightSymbols::orZeros(operand, RankedTensorType::get({rows}, biasType)));
-      }
-      bias = weights.create(anchor, "qkv_bias", WeightSymbols::concat(0, biases));
-    }
+    MergedLinears merged = mergeLinears({q->linear, k->linear, v->linear}, "qkv", weights);
 
     OpBuilder builder(append);
     auto f64 = [&](double value) { return builder.getF64FloatAttr(value); };
@@ -180,8 +157,8 @@ private:
     else if (q->l2)
       eps = q->l2.getEps().convertToDouble();
     auto qkv = moe::QkvOp::create(
-        builder, append.getLoc(), attention.getQuery().getType(), q->linear.getX(), weight, bias,
-        append.getCacheAttr(), append.getBatch(), builder.getI64IntegerAttr(heads),
+        builder, append.getLoc(), attention.getQuery().getType(), q->linear.getX(), merged.weight,
+        merged.bias, append.getCacheAttr(), append.getBatch(), builder.getI64IntegerAttr(heads),
         q->rope ? q->rope.getRope() : moe::RopeAttr(),
         f64(q->clamp ? q->clamp.getLimit().convertToDouble() : 0.0),
         moe::QkNormAttr::get(&getContext(), qkNorm),

@@ -37,14 +37,15 @@ namespace {
 
 /// Operations that fusion makes.
 bool isFused(Operation *op) {
-  return isa<moe::ResidualNormOp, moe::QkvOp, moe::RouterOp, moe::ExpertsGateUpOp,
-             moe::ExpertsDownOp, moe::FfnGateUpOp>(op);
+  return isa<moe::ResidualNormOp, moe::QkvOp, moe::LatentQueryOp, moe::LatentAppendOp,
+             moe::AbsorbedAttentionOp, moe::RouterOp, moe::ExpertsGateUpOp, moe::ExpertsDownOp,
+             moe::FfnGateUpOp>(op);
 }
 
 /// Operations that have no kernel and must be fused away.
 bool needsFusion(Operation *op) {
-  return isa<moe::RopeOp, moe::ClampOp, moe::TemperatureOp, moe::CacheAppendOp, moe::RouteOp,
-             moe::ExpertsOp, moe::FfnOp>(op);
+  return isa<moe::RopeOp, moe::ClampOp, moe::TemperatureOp, moe::CacheAppendOp,
+             moe::LatentAttentionOp, moe::RouteOp, moe::ExpertsOp, moe::FfnOp>(op);
 }
 
 bool isCollective(Operation *op) {

@@ -134,7 +134,7 @@ module attributes {moe.model = {name = "t", family = "mixtral", vocab_size = 16 
 moe.weight @embed : tensor<16x8xf32> = #moe.source<"e" in "f" : tensor<16x8xf32>>
 func.func @rank0(%ids: tensor<?xi32>, %b: !moe.batch) -> (tensor<?x16xf32>, tensor<?xi32>) attributes {moe.rank = 0 : i64} {
   %h = moe.embedding %ids table @embed : tensor<?xi32> -> tensor<?x8xf32>
-  // expected-error @below {{'moe.rope' op has no kernel of its own; run --sluice-fuse-qkv before lowering}}
+  // expected-error @below {{'moe.rope' op has no kernel of its own; run --sluice-fuse-qkv or --sluice-fuse-latent-attention before lowering}}
   %r = moe.rope %h at %b heads 1 rope <dim = 8, base = 1.0e+04> : tensor<?x8xf32>
   %s = moe.select_rows %h of %b : tensor<?x8xf32> -> tensor<?x8xf32>
   %l = moe.linear %s weight @embed : tensor<?x8xf32> -> tensor<?x16xf32>
@@ -165,7 +165,7 @@ moe.weight @embed : tensor<16x8xf32> = #moe.source<"e" in "f" : tensor<16x8xf32>
 moe.kv_cache @kv heads 1 key 8 value 8 : f32
 func.func @rank0(%ids: tensor<?xi32>, %b: !moe.batch) -> (tensor<?x16xf32>, tensor<?xi32>) attributes {moe.rank = 0 : i64} {
   %h = moe.embedding %ids table @embed : tensor<?xi32> -> tensor<?x8xf32>
-  // expected-error @below {{'moe.cache_append' op has no kernel of its own; run --sluice-fuse-qkv before lowering}}
+  // expected-error @below {{'moe.cache_append' op has no kernel of its own; run --sluice-fuse-qkv or --sluice-fuse-latent-attention before lowering}}
   moe.cache_append %h, %h to @kv at %b : tensor<?x8xf32>, tensor<?x8xf32>
   %s = moe.select_rows %h of %b : tensor<?x8xf32> -> tensor<?x8xf32>
   %l = moe.linear %s weight @embed : tensor<?x8xf32> -> tensor<?x16xf32>

@@ -52,6 +52,7 @@ void ModelBuilder::reportConfig() {
 }
 
 LogicalResult ModelBuilder::begin(ModelInfo modelInfo) {
+  scheme = QuantScheme::read(reader, source);
   reader.finish(family.name);
   if (!reader.failed() && modelInfo.topK > modelInfo.numExperts)
     reader.error("num_experts_per_tok", std::to_string(modelInfo.topK) +
@@ -62,6 +63,10 @@ LogicalResult ModelBuilder::begin(ModelInfo modelInfo) {
     return failure();
   }
   info = std::move(modelInfo);
+  for (const auto &[pattern, what] : scheme.ignoredTensors)
+    ignoreTensors(pattern, what);
+  for (const std::string &note : scheme.notes)
+    emitRemark(locateFile(""), note);
   MLIRContext *ctx = &context();
   Type ids = RankedTensorType::get({ShapedType::kDynamic}, builder.getI32Type());
   auto type = FunctionType::get(ctx, {ids, moe::BatchType::get(ctx)}, {rows(info.vocabSize), ids});

@@ -13,6 +13,7 @@
 
 #include "compiler/importers/DecoderConfig.h"
 #include "compiler/importers/ModelImporter.h"
+#include "compiler/importers/QuantScheme.h"
 #include "compiler/importers/checkpoint/Checkpoint.h"
 #include "compiler/importers/checkpoint/ConfigReader.h"
 #include "dialects/Moe/Moe.h"
@@ -104,10 +105,20 @@ public:
   /// index.
   mlir::TypedAttr stackedTensors(llvm::StringRef pattern, int64_t count,
                                  llvm::ArrayRef<int64_t> shape);
-  /// Every `stride`-th of `size` rows of an expression: checkpoints that store several weights in
-  /// one tensor are taken apart here, not in the activations.
-  static mlir::TypedAttr rowsOf(mlir::TypedAttr weight, int64_t begin, int64_t size,
-                                int64_t stride = 1);
+  /// Expression of the numbers of `<key>_blocks` [..., K / 32, 16] and `<key>_scales` [..., K / 32]:
+  /// rows of K 4-bit codes with a power of two per 32, as gpt-oss stores its experts. `shape` is
+  /// that of the numbers, [..., K].
+  mlir::TypedAttr mxfp4Tensor(llvm::StringRef key, llvm::ArrayRef<int64_t> shape);
+  /// How the configuration says that the checkpoint is quantised. Where tensor() and
+  /// stackedTensors() are asked for a matrix of a quantised module, they return the expression of
+  /// its numbers; families need not know.
+  const QuantScheme &quantization() const { return scheme; }
+  /// Every `stride`-th of `size` rows of an axis: checkpoints that store several weights in one
+  /// tensor are taken apart here, not in the activations.
+  static mlir::TypedAttr slice(mlir::TypedAttr weight, int64_t axis, int64_t begin, int64_t size,
+                               int64_t stride = 1);
+  static mlir::TypedAttr transpose(mlir::TypedAttr weight, llvm::ArrayRef<int64_t> permutation);
+  static mlir::TypedAttr reshape(mlir::TypedAttr weight, llvm::ArrayRef<int64_t> shape);
   /// Names an expression.
   mlir::FlatSymbolRefAttr define(llvm::StringRef symbol, mlir::TypedAttr value);
   /// define(symbol, tensor(key, shape)).
@@ -176,7 +187,19 @@ private:
   mlir::RankedTensorType weightType(mlir::FlatSymbolRefAttr weight);
   mlir::Value batch() { return step.getArgument(1); }
   /// The tensor, checked; nothing (after a diagnostic) when it is not as expected.
-  std::optional<CheckpointTensor> request(llvm::StringRef key, llvm::ArrayRef<int64_t> shape);
+  std::optional<CheckpointTensor> request(llvm::StringRef key, llvm::ArrayRef<int64_t> shape,
+                                          llvm::ArrayRef<DataType> types);
+  /// The tensor `pattern`, or the stack of `count` tensors when count > 0, of one of the types.
+  mlir::TypedAttr leaf(llvm::StringRef pattern, int64_t count, llvm::ArrayRef<int64_t> shape,
+                       llvm::ArrayRef<DataType> types);
+  /// The same for numbers, however they are stored.
+  mlir::TypedAttr numbers(llvm::StringRef pattern, int64_t count, llvm::ArrayRef<int64_t> shape);
+  /// Sets `group` when the module's weight is stored quantised; fails after a diagnostic.
+  mlir::LogicalResult findStorage(llvm::StringRef module, int64_t count,
+                                  llvm::ArrayRef<int64_t> shape, const QuantGroup *&group);
+  mlir::TypedAttr quantizedMatrix(const QuantGroup &group, llvm::StringRef module, int64_t count,
+                                  int64_t rows, int64_t columns);
+  friend class QuantizedReader;
   mlir::Type elementType(DataType type);
   mlir::Type syntheticType();
   void reportTensor(llvm::StringRef file, const std::string &message, llvm::StringRef note);
@@ -190,6 +213,7 @@ private:
   const ModelFamily &family;
   ConfigReader reader;
   ModelInfo info;
+  QuantScheme scheme;
 
   mlir::OwningOpRef<mlir::ModuleOp> module;
   mlir::func::FuncOp step;

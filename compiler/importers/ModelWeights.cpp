@@ -49,6 +49,16 @@ Type ModelBuilder::elementType(DataType type) {
     return builder.getBF16Type();
   case DataType::kF16:
     return builder.getF16Type();
+  case DataType::kF8E4M3:
+    return Float8E4M3FNType::get(&context());
+  case DataType::kF8E8M0:
+    return Float8E8M0FNUType::get(&context());
+  case DataType::kI8:
+    return builder.getI8Type();
+  case DataType::kU8:
+    return IntegerType::get(&context(), 8, IntegerType::Unsigned);
+  case DataType::kI32:
+    return builder.getI32Type();
   default:
     return {};
   }
@@ -66,7 +76,18 @@ Type ModelBuilder::syntheticType() {
       .Default(builder.getBF16Type());
 }
 
-std::optional<CheckpointTensor> ModelBuilder::request(StringRef key, ArrayRef<int64_t> shape) {
+static std::string namesOf(ArrayRef<DataType> types) {
+  std::string text;
+  for (size_t i = 0; i < types.size(); ++i)
+    text += (i == 0                  ? ""
+             : i + 1 == types.size() ? " or "
+                                     : ", ") +
+            std::string(dataTypeName(types[i]));
+  return text;
+}
+
+std::optional<CheckpointTensor> ModelBuilder::request(StringRef key, ArrayRef<int64_t> shape,
+                                                      ArrayRef<DataType> types) {
   std::string name = "tensor \"" + key.str() + "\"";
   std::optional<size_t> position = source.indexOf({key.data(), key.size()});
   if (!position) {
@@ -88,39 +109,30 @@ std::optional<CheckpointTensor> ModelBuilder::request(StringRef key, ArrayRef<in
                  "expected shapes follow from the sizes in config.json");
     return std::nullopt;
   }
-  if (!elementType(found.info->dtype)) {
+  if (!llvm::is_contained(types, found.info->dtype)) {
     reportTensor(file,
                  name + " in " + file + " has type " + dataTypeName(found.info->dtype) +
                      ", which the " + family.name.str() +
-                     " importer does not read; expected F32, BF16 or F16",
-                 "use a checkpoint that is not quantized");
+                     " importer does not read here; expected " + namesOf(types),
+                 scheme.isQuantized()
+                     ? "quantization_config does not say that this tensor holds quantized weights"
+                     : "config.json has no quantization_config; if the checkpoint is quantized, it "
+                       "is incomplete");
     return std::nullopt;
   }
   return found;
 }
 
-TypedAttr ModelBuilder::tensor(StringRef key, ArrayRef<int64_t> shape) {
-  std::string fullKey = keyPrefix + key.str();
-  StringRef file;
-  Type element = syntheticType();
-  if (!source.isSynthetic())
-    if (std::optional<CheckpointTensor> found = request(fullKey, shape)) {
-      file = source.files()[found->file];
-      element = elementType(found->info->dtype);
-    }
-  return moe::SourceAttr::get(&context(), builder.getStringAttr(fullKey),
-                              builder.getStringAttr(file), RankedTensorType::get(shape, element));
-}
-
-TypedAttr ModelBuilder::stackedTensors(StringRef pattern, int64_t count, ArrayRef<int64_t> shape) {
-  std::string fullPattern = keyPrefix + pattern.str();
-  auto [before, after] = StringRef(fullPattern).split("{}");
-  Type element = syntheticType();
+TypedAttr ModelBuilder::leaf(StringRef pattern, int64_t count, ArrayRef<int64_t> shape,
+                             ArrayRef<DataType> types) {
+  auto [before, after] = pattern.split("{}");
+  bool isNumber = types.front() == DataType::kF32;
+  Type element = isNumber ? syntheticType() : elementType(types.front());
   SmallVector<Attribute> files;
   std::optional<CheckpointTensor> first;
-  for (int64_t i = 0; i < count && !source.isSynthetic(); ++i) {
-    std::string key = (before + Twine(i) + after).str();
-    std::optional<CheckpointTensor> found = request(key, shape);
+  for (int64_t i = 0; i < std::max<int64_t>(count, 1) && !source.isSynthetic(); ++i) {
+    std::string key = count > 0 ? (before + Twine(i) + after).str() : pattern.str();
+    std::optional<CheckpointTensor> found = request(key, shape, types);
     if (!found)
       continue;
     if (!first) {
@@ -140,10 +152,31 @@ TypedAttr ModelBuilder::stackedTensors(StringRef pattern, int64_t count, ArrayRe
   }
   if (files.empty())
     files.push_back(builder.getStringAttr(""));
+  if (count == 0)
+    return moe::SourceAttr::get(&context(), builder.getStringAttr(pattern),
+                                cast<StringAttr>(files.front()),
+                                RankedTensorType::get(shape, element));
   SmallVector<int64_t> stacked = {count};
   stacked.append(shape.begin(), shape.end());
-  return moe::StackAttr::get(&context(), builder.getStringAttr(fullPattern), count,
+  return moe::StackAttr::get(&context(), builder.getStringAttr(pattern), count,
                              builder.getArrayAttr(files), RankedTensorType::get(stacked, element));
+}
+
+TypedAttr ModelBuilder::numbers(StringRef pattern, int64_t count, ArrayRef<int64_t> shape) {
+  StringRef module = pattern;
+  const QuantGroup *group = nullptr;
+  if (scheme.isQuantized() && shape.size() == 2 && module.consume_back(".weight") &&
+      succeeded(findStorage(module, count, shape, group)) && group)
+    return quantizedMatrix(*group, module, count, shape[0], shape[1]);
+  return leaf(pattern, count, shape, {DataType::kF32, DataType::kBF16, DataType::kF16});
+}
+
+TypedAttr ModelBuilder::tensor(StringRef key, ArrayRef<int64_t> shape) {
+  return numbers(keyPrefix + key.str(), /*count=*/0, shape);
+}
+
+TypedAttr ModelBuilder::stackedTensors(StringRef pattern, int64_t count, ArrayRef<int64_t> shape) {
+  return numbers(keyPrefix + pattern.str(), count, shape);
 }
 
 FlatSymbolRefAttr ModelBuilder::define(StringRef symbol, TypedAttr value) {
@@ -157,21 +190,19 @@ FlatSymbolRefAttr ModelBuilder::weight(StringRef symbol, StringRef key, ArrayRef
   return define(symbol, tensor(key, shape));
 }
 
-TypedAttr ModelBuilder::rowsOf(TypedAttr weight, int64_t begin, int64_t size, int64_t stride) {
-  return moe::SliceAttr::get(weight.getContext(), weight, /*axis=*/0, begin, size, stride);
+TypedAttr ModelBuilder::slice(TypedAttr weight, int64_t axis, int64_t begin, int64_t size,
+                              int64_t stride) {
+  return moe::SliceAttr::get(weight.getContext(), weight, axis, begin, size, stride);
 }
 
-/// Whether `key` is `pattern`, in which '*' stands for any characters.
-static bool matches(StringRef pattern, StringRef key) {
-  auto [head, tail] = pattern.split('*');
-  if (head.size() == pattern.size())
-    return pattern == key;
-  if (!key.consume_front(head))
-    return false;
-  for (size_t skip = 0; skip <= key.size(); ++skip)
-    if (matches(tail, key.drop_front(skip)))
-      return true;
-  return false;
+TypedAttr ModelBuilder::transpose(TypedAttr weight, ArrayRef<int64_t> permutation) {
+  MLIRContext *context = weight.getContext();
+  return moe::TransposeAttr::get(context, weight, DenseI64ArrayAttr::get(context, permutation));
+}
+
+TypedAttr ModelBuilder::reshape(TypedAttr weight, ArrayRef<int64_t> shape) {
+  Type element = moe::getWeightType(weight).getElementType();
+  return moe::ReshapeAttr::get(weight.getContext(), weight, RankedTensorType::get(shape, element));
 }
 
 void ModelBuilder::reportUnused() {
@@ -180,8 +211,9 @@ void ModelBuilder::reportUnused() {
     if (wasUsed)
       continue;
     StringRef name = tensor.info->name;
-    auto ignored = llvm::find_if(
-        ignoredTensors, [&](const IgnoredTensors &entry) { return matches(entry.pattern, name); });
+    auto ignored = llvm::find_if(ignoredTensors, [&](const IgnoredTensors &entry) {
+      return matchesGlob(entry.pattern, name);
+    });
     if (ignored == ignoredTensors.end())
       unused.push_back(name);
     else

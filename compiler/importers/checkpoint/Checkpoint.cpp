@@ -65,14 +65,17 @@ Status Checkpoint::readConfigs(const std::string &folder) {
   if (!configValue.isObject())
     return dataCorrupt(configFile + ": expected an object, found " +
                        json::kindName(configValue.kind()));
-  std::string generation = path + "/generation_config.json";
-  if (exists(generation)) {
-    SLUICE_ASSIGN_OR_RETURN(generationValue, json::parseFile(generation));
-    if (!generationValue.isObject())
-      return dataCorrupt(generation + ": expected an object, found " +
-                         json::kindName(generationValue.kind()));
-  }
-  return Status::ok();
+  auto readOptional = [&](const char *name, json::Value &value) -> Status {
+    std::string file = path + "/" + name;
+    if (!exists(file))
+      return Status::ok();
+    SLUICE_ASSIGN_OR_RETURN(value, json::parseFile(file));
+    if (!value.isObject())
+      return dataCorrupt(file + ": expected an object, found " + json::kindName(value.kind()));
+    return Status::ok();
+  };
+  SLUICE_RETURN_IF_ERROR(readOptional("generation_config.json", generationValue));
+  return readOptional("hf_quant_config.json", quantValue);
 }
 
 Status Checkpoint::readIndex(const std::string &indexPath,

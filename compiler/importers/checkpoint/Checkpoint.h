@@ -39,7 +39,7 @@ public:
   /// file does not say what it must or index and shards disagree.
   static Result<Checkpoint> open(const std::string &folder);
 
-  /// A folder of which only config.json (and generation_config.json) is read: every tensor an
+  /// A folder of which only the JSON files are read: every tensor an
   /// importer asks for exists, with values generated from its name.
   static Result<Checkpoint> openSynthetic(const std::string &folder);
 
@@ -57,6 +57,9 @@ public:
   const std::string &configText() const { return configContent; }
   /// generation_config.json, or null when the folder has none.
   const json::Value &generationConfig() const { return generationValue; }
+
+  /// hf_quant_config.json, or null when the folder has none.
+  const json::Value &quantConfig() const { return quantValue; }
 
   /// The tensor of that name; nothing when there is none.
   std::optional<CheckpointTensor> find(std::string_view tensor) const;
@@ -80,7 +83,7 @@ private:
                    std::unordered_map<std::string, std::string> &fileOfTensor);
 
   std::string path, modelName, configFile, configContent;
-  json::Value configValue, generationValue;
+  json::Value configValue, generationValue, quantValue;
   bool synthetic = false;
   std::vector<std::string> fileNames;
   std::vector<SafetensorsFile> opened;

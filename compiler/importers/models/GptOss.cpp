@@ -15,24 +15,27 @@ using namespace mlir;
 
 namespace sluice {
 
-/// The experts of re-saved checkpoints, which keep no packed weights: gate_up_proj [E, H, 2 I],
-/// column 2i being gate i and column 2i + 1 up i, and down_proj [E, I, H].
+/// The published layout is packed: gate_up_proj [E, 2 I, H], row 2i being gate i and row 2i + 1
+/// up i, and down_proj [E, H, I]. Re-saved checkpoints without packed weights hold both transposed.
 static GatedWeights readExperts(ModelBuilder &model, int64_t count, int64_t width, int64_t hidden) {
   const std::string prefix = "mlp.experts.";
-  auto transposed = [](TypedAttr weight) { return ModelBuilder::transpose(weight, {0, 2, 1}); };
-  TypedAttr gateUp = model.tensor(prefix + "gate_up_proj", {count, hidden, 2 * width});
-  TypedAttr bias = model.tensor(prefix + "gate_up_proj_bias", {count, 2 * width});
-  auto part = [&](TypedAttr both, int64_t axis, int64_t begin) {
-    return ModelBuilder::slice(both, axis, begin, width, /*stride=*/2);
+  auto matrices = [&](const char *name, int64_t rows, int64_t columns) {
+    if (model.quantization().isMxfp4())
+      return model.mxfp4Tensor(prefix + name, {count, rows, columns});
+    return ModelBuilder::transpose(model.tensor(prefix + name, {count, columns, rows}), {0, 2, 1});
   };
-  return {
-      .gate = model.define("experts.gate", transposed(part(gateUp, 2, 0))),
-      .up = model.define("experts.up", transposed(part(gateUp, 2, 1))),
-      .down = model.define("experts.down",
-                           transposed(model.tensor(prefix + "down_proj", {count, width, hidden}))),
-      .gateBias = model.define("experts.gate_bias", part(bias, 1, 0)),
-      .upBias = model.define("experts.up_bias", part(bias, 1, 1)),
-      .downBias = model.weight("experts.down_bias", prefix + "down_proj_bias", {count, hidden})};
+  TypedAttr gateUp = matrices("gate_up_proj", 2 * width, hidden);
+  TypedAttr bias = model.tensor(prefix + "gate_up_proj_bias", {count, 2 * width});
+  auto part = [&](StringRef symbol, TypedAttr both, int64_t begin) {
+    return model.define(symbol, ModelBuilder::slice(both, /*axis=*/1, begin, width, /*stride=*/2));
+  };
+  return {.gate = part("experts.gate", gateUp, 0),
+          .up = part("experts.up", gateUp, 1),
+          .down = model.define("experts.down", matrices("down_proj", hidden, width)),
+          .gateBias = part("experts.gate_bias", bias, 0),
+          .upBias = part("experts.up_bias", bias, 1),
+          .downBias =
+              model.weight("experts.down_bias", prefix + "down_proj_bias", {count, hidden})};
 }
 
 LogicalResult importGptOss(ModelBuilder &model) {

@@ -93,6 +93,39 @@ class Golden(ProgramTest):
             self.assertEqual(again[name], digests[name], name)
 
 
+class Llama4Multimodal(ProgramTest):
+
+    def test_text_model_beside_a_vision_model(self):
+        model = GOLDEN / "llama4_text"
+        header, start = read_header(model / "model.safetensors")
+        data = (model / "model.safetensors").read_bytes()[start:]
+        header.pop("__metadata__", None)
+        header = {"language_model." + name: entry for name, entry in header.items()}
+        for name in ("vision_model.patch_embedding.linear.weight",
+                     "multi_modal_projector.linear_1.weight"):
+            header[name] = {"dtype": "BF16", "shape": [2, 3],
+                            "data_offsets": [len(data), len(data) + 12]}
+            data += bytes(12)
+        text = json.loads((model / "config.json").read_text())
+        config = {
+            "architectures": ["Llama4ForConditionalGeneration"], "model_type": "llama4",
+            "boi_token_index": 120, "eoi_token_index": 121, "image_token_index": 122,
+            "torch_dtype": "bfloat16", "vision_config": {"hidden_size": 2, "rope_theta": 10000},
+            "text_config": {key: value for key, value in text.items() if key != "architectures"},
+        }
+        folder = self.dir / "multimodal"
+        folder.mkdir()
+        encoded = json.dumps(header).encode()
+        (folder / "model.safetensors").write_bytes(
+            struct.pack("<Q", len(encoded)) + encoded + data)
+        (folder / "config.json").write_text(json.dumps(config))
+        artifact = self.dir / "multimodal.sluice"
+        printed = self.run_program("sluice-compile", folder, "-o", artifact).stderr
+        for pattern in ("vision_model.*", "multi_modal_projector.*"):
+            self.assertIn(f'1 tensors "{pattern}" are left out', printed)
+        self.run_program("sluice-run", artifact, "--verify", model / "golden.safetensors")
+
+
 class HiddenStates(ProgramTest):
 
     def test_a_wrong_layer_is_found(self):

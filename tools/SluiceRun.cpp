@@ -296,7 +296,7 @@ int main(int argc, char **argv) {
                      "write float32 logits [tokens, vocabulary] of the input to this file");
   output->add_option("--window", options.scoreWindow, "tokens per window of --score")
       ->check(CLI::PositiveNumber);
-  output->add_option("--tolerance", options.tolerance.logit, "largest logit difference of --verify")
+  output->add_option("--tolerance", options.tolerance.logit, "largest difference of --verify")
       ->check(CLI::NonNegativeNumber);
   output
       ->add_option("--margin", options.tolerance.margin,

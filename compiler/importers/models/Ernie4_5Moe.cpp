@@ -78,7 +78,8 @@ LogicalResult importErnie4_5Moe(ModelBuilder &model) {
                              activation);
     return model.residual(routed, shared);
   };
-  return buildPreNormDecoder(model, decoder, {.attention = attention, .feedForward = feedForward});
+  return buildPreNormDecoder(
+      model, decoder, {.headBias = bias, .attention = attention, .feedForward = feedForward});
 }
 
 } // namespace sluice

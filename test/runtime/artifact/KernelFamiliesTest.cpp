@@ -35,6 +35,8 @@ std::vector<FamilyParams> examples() {
   router.scoreFirst = false, router.renormalize = false, router.epsilon = 1e-20, router.scale = 2.5;
   router.groups = 4, router.topkGroup = 2, router.groupScore = GroupScore::kTop2Sum;
   router.jitter = 0.01;
+  LatentQueryParams latentQuery{4, 24, 8, 6, "f16", {4, 9, true, 2, 4096, 1.25}};
+  LatentAppendParams latentAppend{24, 6, "bf16", 1e-3, {4, 2, true, 2, 4096, 1.25}};
   return {EmbeddingParams{100, 32, "f32", 5.5},
           NormParams{NormKind::kLayer, RowSet::kLogitRows, 32, 4, 1e-6, true},
           ResidualNormParams{NormKind::kLayer, 32, 1e-6, 0.5, true},
@@ -47,7 +49,11 @@ std::vector<FamilyParams> examples() {
           ExpertsGateUpParams{8, 2, 24, 32, "f16", true, true, {Activation::kGeluTanh, 1, 0}},
           ExpertsDownParams{8, 2, 32, 24, "f16", true, true},
           GatherRowsParams{32},
-          SampleParams{100}};
+          SampleParams{100},
+          latentQuery,
+          latentAppend,
+          AbsorbedAttentionParams{4, 24, 6, 20, "f16", "bf16", 0.125},
+          SigmoidGateParams{24, 32}};
 }
 
 ParamValue &paramOf(Params &params, std::string_view name) {
@@ -167,6 +173,12 @@ TEST(KernelFamilies, RangeErrorsNameValueAndLimit) {
   expectError(4, "softcap", -1.0, "must not be negative");
   expectError(4, "format", std::string("fp7"), "\"fp7\" is not known");
   expectError(4, "n", int64_t(0), "\"n\" is 0, outside [1, 1073741824]");
+  expectError(13, "rope_offset", int64_t(7), "\"rope_offset\" is 7, outside [8, 10]");
+  expectError(13, "rope_dim", int64_t(8), "\"rope_dim\" is 8, outside [0, 6]");
+  expectError(14, "rope_offset", int64_t(3), "\"rope_offset\" is 3, outside [0, 2]");
+  expectError(14, "eps", -1.0, "must not be negative");
+  expectError(15, "heads", int64_t(5000), "\"heads\" is 5000, outside [1, 4096]");
+  expectError(15, "cache_type", std::string("f8e4m3"), "\"f8e4m3\"");
   Params quantized = toParams(examples()[4]);
   paramOf(quantized, "format") = std::string("mxfp4");
   EXPECT_TRUE(fromParams("linear", quantized).isOk());
@@ -219,6 +231,15 @@ TEST(KernelFamilies, ExactSizes) {
                                             8 * 32 * 4, 8 * 32 * 4, 16 * 32 * 4));
   EXPECT_THAT(sizesOf(all[11]), ElementsAre(32, 20, 1024, 5 * 32 * 4));
   EXPECT_THAT(sizesOf(all[12]), ElementsAre(32, 5 * 100 * 4, 5 * 32, 20, 5 * 100 * 8));
+  // Four blobs of 24 rows in two panels of 8 columns; rows of 24 + 6 in the cache.
+  EXPECT_THAT(sizesOf(all[13]), ElementsAre(32, 32, 32, 12, 8 * 4 * 14 * 4, 4 * 32 * 8 * 2,
+                                            2 * 2 * 4, 8 * 4 * 30 * 4));
+  EXPECT_THAT(sizesOf(all[14]),
+              ElementsAre(32, 32, 32, 12, 48, 8 * 30 * 4, 24 * 4, 2 * 2 * 4, 10 * 16 * 30 * 2));
+  EXPECT_THAT(sizesOf(all[15]),
+              ElementsAre(32, 32, 32, 16, 12, 48, 8 * 4 * 30 * 4, 10 * 16 * 30 * 2, 4 * 32 * 24 * 2,
+                          8 * 4 * 20 * 4, 8 * 4 * 24 * 4, 3 * 4 * 26 * 4));
+  EXPECT_THAT(sizesOf(all[16]), ElementsAre(32, 8 * 24 * 4, 8 * 32 * 4, 32 * 4, 8 * 24 * 4));
 }
 
 TEST(KernelFamilies, OptionalArgumentsAreAbsentUnlessAskedFor) {
@@ -246,6 +267,9 @@ TEST(KernelFamilies, OptionalArgumentsAreAbsentUnlessAskedFor) {
               ElementsAre("bias", "correction"));
   AttentionParams attention{.qHeads = 1, .kvHeads = 1, .headDim = 8, .valueDim = 8};
   EXPECT_THAT(absent(attention), ElementsAre("sinks"));
+  EXPECT_THAT(absent(LatentQueryParams{.heads = 1, .latent = 8, .nope = 8, .rope = {}}),
+              ElementsAre("rope"));
+  EXPECT_THAT(absent(LatentAppendParams{.latent = 8, .rope = {}}), ElementsAre("rope"));
 }
 
 TEST(KernelFamilies, HostileSizesFail) {
@@ -258,7 +282,7 @@ TEST(KernelFamilies, HostileSizesFail) {
   EXPECT_THAT(familyArgBytes(examples()[6], huge).status().toString(), HasSubstr("pages is"));
   huge = kDims;
   huge.tokens = huge.numPages = huge.pageSize = INT32_MAX;
-  for (size_t family : {6, 7})
+  for (size_t family : {6, 7, 14, 15})
     EXPECT_THAT(familyArgBytes(examples()[family], huge).status().toString(), HasSubstr("2^62"));
   // Struct fields that never went through fromParams() are checked all the same.
   LinearParams linear{.n = INT64_MAX, .k = INT64_MAX};

@@ -103,6 +103,12 @@ public:
     return reinterpret_cast<T *>(find(name).data.get());
   }
   int64_t bytes(const char *name) { return int64_t(find(name).bytes); }
+  bool takes(const std::string &name) const {
+    for (const abi::ArgSpec &spec : abi::familyArgs(params))
+      if (spec.name == name)
+        return true;
+    return false;
+  }
 
   /// Writes a matrix [n, k] into the packed argument `name` and replaces `values` by what its
   /// format can hold; a quantised matrix is random and replaces them altogether.
@@ -271,14 +277,14 @@ struct Batch {
     for (size_t i = 0; i < pages.size(); ++i)
       pages[i] = int32_t(i);
     std::shuffle(pages.begin(), pages.end(), random);
-    auto *table = launch.arg<int32_t>("page_table");
+    auto *table = launch.takes("page_table") ? launch.arg<int32_t>("page_table") : nullptr;
     int32_t token = 0, page = 0;
     for (size_t s = 0; s < sequences.size(); ++s) {
       const Sequence &sequence = sequences[s];
       if (withStarts)
         launch.arg<int32_t>("seq_starts")[s] = token;
       launch.arg<int32_t>("kv_lengths")[s] = int32_t(sequence.cached + sequence.fresh);
-      for (int64_t i = 0; i * launch.dims.pageSize < sequence.cached + sequence.fresh; ++i)
+      for (int64_t i = 0; table && i * launch.dims.pageSize < sequence.cached + sequence.fresh; ++i)
         table[int64_t(s) * launch.dims.pagesPerSeq + i] = pages[size_t(page++) % pages.size()];
       for (int64_t i = 0; i < sequence.fresh; ++i, ++token) {
         launch.arg<int32_t>("positions")[token] = int32_t(sequence.cached + i);

@@ -10,6 +10,8 @@
 # classes: the classes of transformers that compute the reference.
 # for_transformers: keys that replace those of config.json for transformers, where it reads the
 #   same settings under other names.
+# unfuse: store experts one by one, where transformers saves them fused.
+# always_long: rotate by the long factors, see make_references.py.
 # extra_tensors: tensors beside the model's own, which an importer has to leave alone.
 #
 # ===------------------------------------------------------------------------===#
@@ -373,6 +375,7 @@ VARIANTS = {
     },
     # And here every one of the reference's sequences by the long ones.
     "phimoe_long_rope": {
+        "always_long": True,
         "classes": ("PhimoeConfig", "PhimoeForCausalLM"),
         "config":
             config("PhiMoEForCausalLM", "phimoe", num_key_value_heads=4, intermediate_size=32,

@@ -39,6 +39,12 @@ LogicalResult importErnie4_5Moe(ModelBuilder &model) {
     config.error("moe_norm_min", "only minima from 0 to 1e-9 are supported");
   if (!config.failed() && sharedExperts < 0)
     config.error("moe_num_shared_experts", "expected 0 or more");
+  if (std::string gate = config.getStringOr("moe_gate", "topk"); gate != "topk")
+    config.error("moe_gate", "\"" + gate + "\" is not supported; expected \"topk\"");
+  if (!config.getBoolOr("moe_use_aux_free", true))
+    config.error("moe_use_aux_free", "false is not supported; this family corrects the choice");
+  // How many tokens an expert takes at most, which only training limits.
+  config.ignore("moe_capacity");
   bool bias = config.getBoolOr("use_bias", false);
   moe::ActivationAttr activation = readActivation(config, context);
   moe::RopeAttr rope = readRope(config, context, decoder.headDim, decoder.maxPosition,

@@ -50,6 +50,18 @@ LATENT = {
 }
 
 
+# Frequencies stretched, nothing else scaled: the publisher's "apply_scale": false.
+LARGE_3_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "attention_factor": 1.0,
+}
+
+
 def yarn(**settings):
     return {
         "type": "yarn",
@@ -243,34 +255,27 @@ VARIANTS = {
         },
     },
     # DeepSeek-V3's graph with softmax scores and no correction; queries grow with the position.
-    # transformers has it as Mistral4, whose rope settings hold what the publisher keeps apart.
+    # Keys as inference engines translate the publisher's params.json. transformers has the graph
+    # as Mistral4, whose rope settings also hold the growth.
     "mistral_large_3": {
         "classes": ("Mistral4Config", "Mistral4ForCausalLM"),
         "for_transformers": {
             "model_type": "mistral4",
-            "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0,
-                                "original_max_position_embeddings": 16, "beta_fast": 32.0,
-                                "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
-                                "llama_4_scaling_beta": 0.1,
-                                # transformers computes its frequencies from this part of a head
+            # The part of a head that transformers computes its frequencies from.
+            "rope_parameters": {**LARGE_3_ROPE, "llama_4_scaling_beta": 0.1,
                                 "partial_rotary_factor": 8 / 24},
         },
         "unfuse": True,
-        "config": {
-            key: value
-            for key, value in config(
-                "MistralLarge3ForCausalLM", "deepseek_v3", **LATENT, q_lora_rank=20,
-                first_k_dense_replace=1, moe_layer_freq=1, intermediate_size=64,
-                moe_intermediate_size=24, n_routed_experts=8, num_experts_per_tok=3,
-                n_shared_experts=1, n_group=1, topk_group=1, topk_method=None,
-                scoring_func="softmax", norm_topk_prob=True, routed_scaling_factor=1.0,
-                tie_word_embeddings=False,
-                rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0,
-                                 "original_max_position_embeddings": 16, "beta_fast": 32.0,
-                                 "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0},
-                llama_4_scaling={"original_max_position_embeddings": 16, "beta": 0.1}).items()
-            if key not in ("rope_theta",)
-        },
+        "config":
+            config("MistralLarge3ForCausalLM", "deepseek_v3",
+                   **{key: value for key, value in LATENT.items() if key != "rope_theta"},
+                   q_lora_rank=20, first_k_dense_replace=1, moe_layer_freq=1,
+                   intermediate_size=64, moe_intermediate_size=24, n_routed_experts=8,
+                   num_experts_per_tok=3, n_shared_experts=1, n_group=1, topk_group=1,
+                   topk_method=None, scoring_func="softmax", norm_topk_prob=True,
+                   routed_scaling_factor=1.0, tie_word_embeddings=False,
+                   rope_parameters=LARGE_3_ROPE,
+                   llama_4_scaling={"original_max_position_embeddings": 16, "beta": 0.1}),
     },
     "glm4_moe_plain": {
         "classes": ("Glm4MoeConfig", "Glm4MoeForCausalLM"),

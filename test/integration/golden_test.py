@@ -74,9 +74,10 @@ class Golden(ProgramTest):
         self.assertEqual(len(re.findall(r"hidden state \d+: max \|d\|", printed)), states, printed)
         self.assertRegex(printed, r"(?m) 0 of [1-9]\d* +0 of [1-9]\d* +ok$")
 
-        # In chunks, keys and values come from the cache, across windows and pages.
-        chunked = self.compile(model, "chunked.sluice", "--max-batch-tokens", 7,
-                               "--max-logit-rows", 7, "--max-seqs", 2)
+        # In chunks, keys and values come from the cache, across windows and pages. The first chunk
+        # is longer than the 8 positions from which LongRoPE rotates otherwise in one reference.
+        chunked = self.compile(model, "chunked.sluice", "--max-batch-tokens", 9,
+                               "--max-logit-rows", 9, "--max-seqs", 2)
         self.verify(chunked, model)
 
         # The same checkpoint in other words is the same artifact.

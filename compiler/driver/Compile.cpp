@@ -8,6 +8,7 @@
 #include "compiler/artifact/EmitArtifact.h"
 #include "compiler/driver/Report.h"
 #include "compiler/importers/ModelImporter.h"
+#include "compiler/importers/QuantScheme.h"
 #include "compiler/pipelines/Pipelines.h"
 #include "dialects/Moe/Moe.h"
 #include "dialects/Plan/Plan.h"
@@ -233,9 +234,11 @@ std::vector<std::string> listPhases() {
 std::vector<std::string> listModels() {
   std::vector<std::string> result;
   for (const ModelFamily &family : allModelFamilies())
-    result.push_back(
-        (family.name + ": " + llvm::join(family.architectures, ", ") + " (" + family.formats + ")")
-            .str());
+    result.push_back((family.name + ": " + llvm::join(family.architectures, ", ")).str());
+  result.push_back("");
+  result.push_back("stored formats: F32, BF16, F16; of quantized linear layers, by quant_method:");
+  for (const QuantFormatInfo &info : allQuantFormats())
+    result.push_back(std::string("  ") + info.method + ": " + info.formats);
   return result;
 }
 

@@ -52,7 +52,7 @@ Status compileModel(const CompileOptions &options, const CompileHooks &hooks);
 
 /// Phases that `compileTo` takes, in order.
 std::vector<std::string> listPhases();
-/// Families the importers know, one line each: name, architectures, formats.
+/// Families the importers know, one line each: name, architectures; then the stored formats.
 std::vector<std::string> listModels();
 /// Targets that plans can be made for.
 std::vector<std::string> listTargets();

@@ -43,7 +43,6 @@ inline constexpr int64_t kDefaultKvBytes = int64_t(4) << 30;
 struct ModelFamily {
   llvm::StringRef name;                              ///< "mixtral"
   llvm::ArrayRef<llvm::StringLiteral> architectures; ///< values of config.json's "architectures"
-  llvm::StringRef formats;                           ///< stored formats, for people
   mlir::LogicalResult (*import)(ModelBuilder &model);
 };
 

@@ -115,7 +115,7 @@ std::optional<CheckpointTensor> ModelBuilder::request(StringRef key, ArrayRef<in
                      ", which the " + family.name.str() +
                      " importer does not read here; expected " + namesOf(types),
                  scheme.isQuantized()
-                     ? "quantization_config does not say that this tensor holds quantized weights"
+                     ? "quantization_config does not say that this tensor is stored so"
                      : "config.json has no quantization_config; if the checkpoint is quantized, it "
                        "is incomplete");
     return std::nullopt;
@@ -126,7 +126,7 @@ std::optional<CheckpointTensor> ModelBuilder::request(StringRef key, ArrayRef<in
 TypedAttr ModelBuilder::leaf(StringRef pattern, int64_t count, ArrayRef<int64_t> shape,
                              ArrayRef<DataType> types) {
   auto [before, after] = pattern.split("{}");
-  bool isNumber = types.front() == DataType::kF32;
+  bool isNumber = llvm::is_contained(types, DataType::kBF16);
   Type element = isNumber ? syntheticType() : elementType(types.front());
   SmallVector<Attribute> files;
   std::optional<CheckpointTensor> first;

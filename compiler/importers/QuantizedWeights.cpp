@@ -141,7 +141,9 @@ private:
                                     Float32Type::get(context()), scale),
                               group.blockRows)
                  : splat({rows, groups}, Float32Type::get(context()), scale);
-    StringRef suffix = find(".weight_scale_inv") ? ".weight_scale_inv" : ".weight_scale";
+    bool inverse = find(".weight_scale_inv") ||
+                   (model.scheme.method == "fp8" && group.blockRows && !find(".weight_scale"));
+    StringRef suffix = inverse ? ".weight_scale_inv" : ".weight_scale"; // both are multiplied with
     SmallVector<DataType> types{ArrayRef<DataType>(kNumbers)};
     if (group.storage == QuantStorage::kFloat8)
       types.push_back(DataType::kF8E8M0);

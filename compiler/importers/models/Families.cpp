@@ -28,18 +28,18 @@ static constexpr llvm::StringLiteral qwen3Moe[] = {"Qwen3MoeForCausalLM"};
 } // namespace architectures
 
 static const ModelFamily families[] = {
-    {"dbrx", architectures::dbrx, "f32, bf16, f16", importDbrx},
-    {"ernie4_5_moe", architectures::ernie4_5Moe, "f32, bf16, f16", importErnie4_5Moe},
-    {"glm4_moe", architectures::glm4Moe, "f32, bf16, f16", importGlm4Moe},
-    {"gpt_oss", architectures::gptOss, "f32, bf16, f16", importGptOss},
-    {"granitemoe", architectures::graniteMoe, "f32, bf16, f16", importGraniteMoe},
-    {"llama4", architectures::llama4, "f32, bf16, f16", importLlama4},
-    {"minimax_m2", architectures::miniMaxM2, "f32, bf16, f16", importMiniMaxM2},
-    {"mixtral", architectures::mixtral, "f32, bf16, f16", importMixtral},
-    {"olmoe", architectures::olmoe, "f32, bf16, f16", importOlmoe},
-    {"phimoe", architectures::phimoe, "f32, bf16, f16", importPhimoe},
-    {"qwen2_moe", architectures::qwen2Moe, "f32, bf16, f16", importQwen2Moe},
-    {"qwen3_moe", architectures::qwen3Moe, "f32, bf16, f16", importQwen3Moe},
+    {"dbrx", architectures::dbrx, importDbrx},
+    {"ernie4_5_moe", architectures::ernie4_5Moe, importErnie4_5Moe},
+    {"glm4_moe", architectures::glm4Moe, importGlm4Moe},
+    {"gpt_oss", architectures::gptOss, importGptOss},
+    {"granitemoe", architectures::graniteMoe, importGraniteMoe},
+    {"llama4", architectures::llama4, importLlama4},
+    {"minimax_m2", architectures::miniMaxM2, importMiniMaxM2},
+    {"mixtral", architectures::mixtral, importMixtral},
+    {"olmoe", architectures::olmoe, importOlmoe},
+    {"phimoe", architectures::phimoe, importPhimoe},
+    {"qwen2_moe", architectures::qwen2Moe, importQwen2Moe},
+    {"qwen3_moe", architectures::qwen3Moe, importQwen3Moe},
 };
 
 llvm::ArrayRef<ModelFamily> allModelFamilies() { return families; }

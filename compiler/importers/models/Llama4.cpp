@@ -129,8 +129,12 @@ static ConfigReader readTextConfig(ConfigReader &root) {
 }
 
 /// The routed experts: gate_up_proj [E, H, 2 I], gate before up, and down_proj [E, I, H].
-static GatedWeights readExperts(ModelBuilder &model, int64_t count, int64_t width, int64_t hidden) {
+/// Quantisers know linear layers only, so they split these into one per expert, gate, up and down.
+static GatedWeights readRoutedExperts(ModelBuilder &model, int64_t count, int64_t width,
+                                      int64_t hidden) {
   const std::string prefix = "feed_forward.experts.";
+  if (model.quantization().isQuantized())
+    return readExperts(model, prefix + "{}.", count, width, hidden);
   auto transposed = [](TypedAttr weight) { return ModelBuilder::transpose(weight, {0, 2, 1}); };
   TypedAttr gateUp = model.tensor(prefix + "gate_up_proj", {count, hidden, 2 * width});
   auto part = [&](int64_t begin) {
@@ -194,9 +198,10 @@ LogicalResult importLlama4(ModelBuilder &model) {
       return model.ffn(x, readFfn(model, "ffn", "feed_forward.", denseSize, hidden), activation);
     Value logits =
         model.linear(x, model.weight("router", "feed_forward.router.weight", {numExperts, hidden}));
-    Value routed = model.experts(x, model.route(logits, routing),
-                                 readExperts(model, numExperts, expertSize, hidden), activation,
-                                 /*weightOnInput=*/true);
+    Value routed =
+        model.experts(x, model.route(logits, routing),
+                      readRoutedExperts(model, numExperts, expertSize, hidden), activation,
+                      /*weightOnInput=*/true);
     Value shared = model.ffn(
         x, readFfn(model, "shared", "feed_forward.shared_expert.", expertSize, hidden), activation);
     return model.residual(routed, shared);

@@ -8,18 +8,19 @@
 # once more, one element after the other and in Python's standard library only, so that a
 # misunderstanding in the compiler cannot hide.
 #
-# As a program: quantize.py CHECKPOINT FORMAT OUTPUT [TWIN], which tests use on small models and
-# people on larger ones to compare speed and perplexity of formats.
+# Also a program, for comparing speed and perplexity of formats on larger models:
+#   quantize.py examples/moe-4m ct-mxfp4 /tmp/moe-4m-mxfp4 --only experts
 #
 # ===------------------------------------------------------------------------===#
+import argparse
 import array
 import bisect
 import json
 import math
 import pathlib
+import re
 import shutil
 import struct
-import sys
 
 # Values of codes by number. E4M3 has no infinity; its two not-a-numbers are 0x7f and 0xff.
 E4M3 = [math.ldexp((code & 7) / 8 + (1 if code >> 3 else 0), max(code >> 3, 1) - 7)
@@ -425,9 +426,7 @@ def is_linear(name, shape):
 
 def read_checkpoint(folder):
     """Yields (name, shape, dtype, bytes) of every tensor."""
-    for path in sorted(folder.glob("*.safetensors")):
-        if path.name == "golden.safetensors":
-            continue
+    for path in sorted(folder.glob("model*.safetensors")):
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
@@ -489,7 +488,17 @@ def rewrite(source, form, quantized, twin=None, linear=is_linear):
         write_checkpoint(twin, config, numbers, source)
 
 
+def main():
+    parser = argparse.ArgumentParser(description="Rewrites a checkpoint into a quantised format.")
+    parser.add_argument("checkpoint", type=pathlib.Path)
+    parser.add_argument("format", choices=FORMATS)
+    parser.add_argument("output", type=pathlib.Path)
+    parser.add_argument("--twin", type=pathlib.Path, help="also write the numbers, unquantised")
+    parser.add_argument("--only", default="", help="only weights whose name holds this expression")
+    options = parser.parse_args()
+    rewrite(options.checkpoint, options.format, options.output, options.twin,
+            lambda name, shape: is_linear(name, shape) and re.search(options.only, name))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) not in (4, 5) or sys.argv[2] not in FORMATS:
-        sys.exit(f"usage: quantize.py CHECKPOINT FORMAT OUTPUT [TWIN]\nformats: {' '.join(FORMATS)}")
-    rewrite(pathlib.Path(sys.argv[1]), sys.argv[2], *map(pathlib.Path, sys.argv[3:]))
+    main()

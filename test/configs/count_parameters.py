@@ -49,7 +49,7 @@ PUBLISHED = {
     "dbrx-instruct": ("132B", "36B", "", 0.02),
     "gpt-oss-120b": ("116.8B", "5.1B", "embedding", 0.01),
     "gpt-oss-20b": ("20.9B", "3.6B", "embedding", 0.01),
-    "granite-3.1-1b-a400m": ("1.3B", "400M", "", 0.08),
+    "granite-3.1-1b-a400m": ("1.3B", "0.4B", "", 0.08),
 }
 
 
@@ -226,7 +226,7 @@ def count_parameters(config):
 
 
 def in_words(text):
-    return float(text[:-1]) * {"T": 1e12, "B": 1e9, "M": 1e6}[text[-1]]
+    return float(text[:-1]) * {"T": 1e12, "B": 1e9}[text[-1]]
 
 
 def describe():

@@ -52,6 +52,13 @@ bool isValidCode(ElementType type, uint8_t code) {
   }
 }
 
+/// Where the nibbles of a step lie: the byte of lane 0 within its group's codes, and the shift.
+struct NibblePlace {
+  explicit NibblePlace(int64_t step)
+      : offset((step / 4 * 2 + step % 2) * kPanelRows), shift(step % 4 / 2 * 4) {}
+  int64_t offset, shift;
+};
+
 float loadFloat(const std::byte *from) {
   float value;
   std::memcpy(&value, from, sizeof(value));
@@ -123,8 +130,8 @@ Status GroupedPanel::packCodes(const SourceRows &source, int64_t row, int64_t be
     std::byte code = from[i];
     valid &= isValidCode(format.element, uint8_t(code));
     int64_t step = offset + i;
-    if (nibbles)
-      codes[step / 2 * kPanelRows] |= step % 2 ? code << 4 : code;
+    if (NibblePlace nibble(step); nibbles)
+      codes[nibble.offset] |= code << nibble.shift;
     else
       codes[step * kPanelRows] = code;
   }
@@ -176,8 +183,8 @@ void GroupedPanel::unpack(const std::byte *panel, int64_t rows, float *out) cons
       float *to = out + lane * cols + group * groupWidth;
       for (int64_t step = 0; step < colsOf(group); ++step) {
         uint8_t code;
-        if (elementBits(format.element) == 4)
-          code = uint8_t(codes[step / 2 * kPanelRows + lane]) >> step % 2 * 4 & 15;
+        if (NibblePlace nibble(step); elementBits(format.element) == 4)
+          code = uint8_t(codes[nibble.offset + lane]) >> nibble.shift & 15;
         else
           code = uint8_t(codes[step * kPanelRows + lane]);
         to[step] = decode(format.element, code, zero) * scale;

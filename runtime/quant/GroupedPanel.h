@@ -9,11 +9,12 @@
 //   per group of columns:
 //     16 scales: float32, or one byte each (mxfp4: E8M0, nvfp4: E4M3)
 //     i4: 16 zero points, one byte each
-//     codes: 8-bit formats 16 bytes per step; 4-bit formats 16 bytes per two steps, the even step
-//     (counted within the group) in the low nibbles; the last step of an odd group is alone
+//     codes: 8-bit formats 16 bytes per step; 4-bit formats 32 bytes per four steps, which hold
+//     steps 0 and 1 in their low nibbles and 2 and 3 in their high ones; the last unit of a group
+//     is filled up with zeros
 //
-// The last group may be shorter. Every part is a multiple of 16 bytes, so loads that suit one half
-// of a 32-byte register never straddle a cache line when the panel is aligned.
+// The last group may be shorter. Two register operations on 32 bytes of nibbles give two times two
+// steps in order. Every part is a multiple of 16 bytes long.
 //
 //===------------------------------------------------------------------------===//
 #ifndef SLUICE_RUNTIME_QUANT_GROUPEDPANEL_H
@@ -45,7 +46,7 @@ public:
   int64_t zeroBytes() const { return format.zeroPoint ? kPanelRows : 0; }
   /// Bytes of `steps` consecutive steps from the start of a group.
   int64_t codeBytes(int64_t steps) const {
-    return (elementBits(format.element) == 4 ? (steps + 1) / 2 : steps) * kPanelRows;
+    return elementBits(format.element) == 4 ? (steps + 3) / 4 * 2 * kPanelRows : steps * kPanelRows;
   }
   int64_t groupBytes(int64_t steps) const { return scaleBytes() + zeroBytes() + codeBytes(steps); }
   /// Where group `group` begins within the panel.

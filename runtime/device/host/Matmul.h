@@ -53,6 +53,9 @@ using PanelProduct = void(const float *const *x, int64_t rows, const PanelShape 
 /// The SIMD variant of the product for a weight format; the format must be packable.
 PanelProduct *choosePanelProduct(const quant::WeightFormat &format);
 
+/// The part of choosePanelProduct() for quantised formats, by the type of their codes.
+PanelProduct *chooseQuantProduct(quant::ElementType type);
+
 /// The panels of one blob and the product that reads them. A plain value, safe to share.
 struct PanelMatrix {
   PanelProduct *product = nullptr;

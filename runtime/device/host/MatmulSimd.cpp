@@ -14,7 +14,6 @@
 #include "runtime/device/host/Isa.h"
 
 #include "runtime/device/host/Matmul.h"
-#include "runtime/device/host/MatmulQuant.h"
 
 #include <algorithm>
 
@@ -201,8 +200,7 @@ namespace sluice::host {
 
 PanelProduct *choosePanelProduct(const quant::WeightFormat &format) {
   if (format.isQuantized())
-    return quant::elementBits(format.element) == 8 ? chooseByteProduct(format.element)
-                                                   : chooseNibbleProduct(format.element);
+    return chooseQuantProduct(format.element);
   switch (format.element) {
   case quant::ElementType::kBF16:
     return SLUICE_HOST_CHOOSE(productBF16);

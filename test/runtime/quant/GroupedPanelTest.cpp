@@ -109,9 +109,9 @@ TEST(GroupedPanel, BytesOfNibbles) {
   source.zeros = {7, 16};
   auto layout = PackedLayout::create("panel16", source.format, 1, 11);
   ASSERT_TRUE(layout.isOk());
-  // Two groups of 64 + 16 bytes of scales and zeros; five and one loads of codes.
-  ASSERT_EQ(layout->panelBytes(), 2u * 80 + 6 * 16);
-  ASSERT_EQ(layout->blobBytes(), 256u);
+  // Two groups of 64 + 16 bytes of scales and zeros; three and one units of four steps.
+  ASSERT_EQ(layout->panelBytes(), 2u * 80 + 4 * 32);
+  ASSERT_EQ(layout->blobBytes(), 320u);
   Bytes blob(layout->blobBytes());
   ASSERT_TRUE(layout->packRows(PanelRole::kOnly, 0, 1, source.rows(), blob).isOk());
   auto floatAt = [&](size_t offset) {
@@ -122,17 +122,18 @@ TEST(GroupedPanel, BytesOfNibbles) {
   EXPECT_EQ(floatAt(0), 0.5f);
   EXPECT_EQ(blob[64], std::byte(7));
   std::vector<int> codes;
-  for (size_t load = 0; load < 5; ++load)
-    codes.push_back(int(blob[80 + load * 16]));
-  EXPECT_EQ(codes, (std::vector{0x21, 0x43, 0x65, 0x87, 0x09}));
-  EXPECT_EQ(floatAt(160), -3.0f);
-  EXPECT_EQ(blob[224], std::byte(16));
-  EXPECT_EQ(blob[240], std::byte(0xba));
+  for (size_t byte = 0; byte < 6; ++byte)
+    codes.push_back(int(blob[80 + byte * 16]));
+  EXPECT_EQ(codes, (std::vector{0x31, 0x42, 0x75, 0x86, 0x09, 0}));
+  EXPECT_EQ(floatAt(176), -3.0f);
+  EXPECT_EQ(blob[240], std::byte(16));
+  EXPECT_EQ(blob[256], std::byte(0x0a));
+  EXPECT_EQ(blob[272], std::byte(0x0b));
   size_t set = 0;
   for (std::byte byte : blob)
     set += byte != std::byte(0);
   // 0.5 and -3 have one and two bytes that are not zero.
-  EXPECT_EQ(set, 1u + 2 + 2 + 6) << "lanes of absent rows are not zero";
+  EXPECT_EQ(set, 1u + 2 + 2 + 7) << "lanes of absent rows are not zero";
 }
 
 TEST(GroupedPanel, BytesOfSmallScales) {
@@ -140,7 +141,7 @@ TEST(GroupedPanel, BytesOfSmallScales) {
   mx.scales = {std::ldexp(1.0f, -127), std::ldexp(1.0f, 127)};
   auto layout = PackedLayout::create("panel16", mx.format, 1, 33);
   ASSERT_TRUE(layout.isOk());
-  ASSERT_EQ(layout->panelBytes(), 2u * 16 + 16 * 16 + 16);
+  ASSERT_EQ(layout->panelBytes(), 2u * 16 + 16 * 16 + 32);
   Bytes blob(layout->blobBytes());
   ASSERT_TRUE(layout->packRows(PanelRole::kOnly, 0, 1, mx.rows(), blob).isOk());
   EXPECT_EQ(blob[0], std::byte(0));
@@ -151,7 +152,7 @@ TEST(GroupedPanel, BytesOfSmallScales) {
   nv.rowScales = {0.1f};
   layout = PackedLayout::create("panel16", nv.format, 1, 17);
   ASSERT_TRUE(layout.isOk());
-  ASSERT_EQ(layout->panelBytes(), 64u + 2 * 16 + 8 * 16 + 16);
+  ASSERT_EQ(layout->panelBytes(), 64u + 2 * 16 + 8 * 16 + 32);
   blob.assign(layout->blobBytes(), std::byte(0));
   ASSERT_TRUE(layout->packRows(PanelRole::kOnly, 0, 1, nv.rows(), blob).isOk());
   float rowScale;

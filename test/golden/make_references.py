@@ -9,7 +9,7 @@
 #
 # Two engines round differently, and a routing decision or a greedy token that hangs by a thread
 # would turn that into a failure. A draw is only kept when tiny changes of all weights, far larger
-# than rounding, change the logits as little as they should and no greedy token at all.
+# than rounding, change the logits as little as they should, and greedy tokens win by far more.
 #
 #   python3 test/golden/make_references.py [NAME ...]      default: all variants
 #
@@ -27,13 +27,12 @@ import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
-
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-from variants import VARIANTS
+
+from variants import SIZES, VARIANTS
 
 OUT = pathlib.Path(__file__).resolve().parent.parent / "data/golden"
 ROWS, LENGTH, PROMPT, NEW_TOKENS = 2, 40, 12, 24
-VOCAB = 128
 GENERATION_CONFIG = json.dumps({"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}) + "\n"
 
 # What a changed weight may do: relative size of the change, and the largest logit difference.
@@ -138,7 +137,7 @@ def corrected(variant, model):
 
 
 def split_experts(tensors):
-    """Fused experts as the modules of a DeepSeek checkpoint; transformers keeps Mistral4's fused."""
+    """Fused experts as DeepSeek's checkpoints have them; transformers stores Mistral4's fused."""
     result = {}
     for name, tensor in tensors.items():
         stem, _, last = name.rpartition(".")
@@ -225,7 +224,7 @@ def reload(variant, config, tensors):
 def make(name):
     variant = VARIANTS[name]
     config = config_of(variant)
-    input_ids = torch.randint(1, VOCAB, (ROWS, LENGTH),
+    input_ids = torch.randint(1, SIZES["vocab_size"], (ROWS, LENGTH),
                               generator=torch.Generator().manual_seed(len(name)))
     model = make_model(variant, config)
     for seed in range(DRAWS):

@@ -17,7 +17,7 @@
 # ===------------------------------------------------------------------------===#
 
 SIZES = {
-    "vocab_size": 128,
+    "vocab_size": 64,
     "hidden_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
@@ -131,9 +131,9 @@ VARIANTS = {
             "model.layers.2.enorm.weight": (48,),
             "model.layers.2.hnorm.weight": (48,),
             "model.layers.2.eh_proj.weight": (48, 96),
-            "model.layers.2.embed_tokens.weight": (128, 48),
+            "model.layers.2.embed_tokens.weight": (64, 48),
             "model.layers.2.shared_head.norm.weight": (48,),
-            "model.layers.2.shared_head.head.weight": (128, 48),
+            "model.layers.2.shared_head.head.weight": (64, 48),
             "model.layers.2.input_layernorm.weight": (48,),
             "model.layers.2.mlp.gate.e_score_correction_bias": (12,),
         },
@@ -169,7 +169,7 @@ VARIANTS = {
             config("Qwen2MoeForCausalLM", "qwen2_moe", num_key_value_heads=2,
                    use_sliding_window=True, sliding_window=7, max_window_layers=3,
                    decoder_sparse_step=1, mlp_only_layers=[0], intermediate_size=64,
-                   moe_intermediate_size=24, shared_expert_intermediate_size=40, num_experts=8,
+                   moe_intermediate_size=16, shared_expert_intermediate_size=40, num_experts=8,
                    num_experts_per_tok=3, norm_topk_prob=True, rope_theta=1000000.0,
                    output_router_logits=False, router_aux_loss_coef=0.001,
                    tie_word_embeddings=True)
@@ -238,7 +238,7 @@ VARIANTS = {
             "n_heads": 4,
             "n_layers": 2,
             "max_seq_len": 512,
-            "vocab_size": 128,
+            "vocab_size": 64,
             "attn_config": {"clip_qkv": 1, "kv_n_heads": 2, "model_type": "",
                             "rope_theta": 500000},
             "ffn_config": {"ffn_hidden_size": 24, "model_type": "", "moe_jitter_eps": 0.01,
@@ -306,9 +306,9 @@ VARIANTS = {
         "config": {
             "architectures": ["Llama4ForConditionalGeneration"],
             "model_type": "llama4",
-            "boi_token_index": 120,
-            "eoi_token_index": 121,
-            "image_token_index": 122,
+            "boi_token_index": 60,
+            "eoi_token_index": 61,
+            "image_token_index": 62,
             "text_config": {
                 **{key: value for key, value in SIZES.items() if key != "transformers_version"},
                 "model_type": "llama4_text",
@@ -318,7 +318,7 @@ VARIANTS = {
                 "intermediate_size": 32,
                 "intermediate_size_mlp": 64,
                 "interleave_moe_layer_step": 1,
-                "num_local_experts": 6,
+                "num_local_experts": 4,
                 "num_experts_per_tok": 1,
                 "use_qk_norm": False,
                 "attention_bias": False,

@@ -319,23 +319,25 @@ template <class Packed>
 HWY_INLINE void stageScales(ScaleType type, const uint8_t *scales, const uint8_t *rowScales,
                             float *out) {
   const D d;
-  const V factor = hn::Set(d, Packed::kFactor);
+  constexpr float factor = Packed::kFactor;
   for (int i = 0; i < 16; i += kLanes) {
     V scale;
     if (type == ScaleType::kF32) {
       scale = hn::LoadU(d, reinterpret_cast<const float *>(scales) + i);
+      scale = factor == 1 ? scale : hn::Mul(scale, hn::Set(d, factor));
     } else if (type == ScaleType::kE8M0) {
       const hn::Rebind<uint32_t, D> d32;
       const auto exponents = hn::PromoteTo(d32, hn::LoadU(hn::Rebind<uint8_t, D>(), scales + i));
       // Code 0 is 2^-127, the subnormal float32 with half of the least exponent field.
-      scale = hn::BitCast(d, hn::Max(hn::ShiftLeft<23>(exponents), hn::Set(d32, 0x00400000u)));
+      const auto bits = hn::Max(hn::ShiftLeft<23>(exponents), hn::Set(d32, 0x00400000u));
+      scale = hn::Mul(hn::BitCast(d, bits), hn::Set(d, factor));
     } else {
       const auto bits = PackedF8::halfBits<hn::Rebind<int16_t, D>>(scales + i);
       const V halves = hn::PromoteTo(d, hn::BitCast(hn::Rebind<hwy::float16_t, D>(), bits));
-      scale = hn::Mul(hn::Mul(halves, hn::Set(d, PackedF8::kFactor)),
+      scale = hn::Mul(hn::Mul(halves, hn::Set(d, PackedF8::kFactor * factor)),
                       hn::LoadU(d, reinterpret_cast<const float *>(rowScales) + i));
     }
-    hn::StoreU(hn::Mul(scale, factor), d, out + i);
+    hn::StoreU(scale, d, out + i);
   }
 }
 
@@ -395,7 +397,7 @@ void blockedPanels(const float *const *x, int64_t rows, const Panels<Packed> &pa
   constexpr int64_t floatBytes = kBlockScaleBytes + kBlockK * stepBytes<FloatCodes>();
   HWY_ALIGN std::byte staged[Packed::kInPlace ? 1 : P * blockBytes];
   HWY_ALIGN std::byte widened[floats ? P * floatBytes : 1];
-  HWY_ALIGN float open[kRowBlock * P * 16];
+  HWY_ALIGN float open[(P <= kTilePanels ? kRowBlock : kTileRows) * P * 16];
   const int64_t limit = rows <= kTileRows
                             ? std::min<int64_t>(kBlockK, kShortBlock / (P * stepBytes<Codes>()))
                             : kBlockK;

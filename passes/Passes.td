@@ -101,7 +101,8 @@ def FuseLatentAttention : Pass<"sluice-fuse-latent-attention", "::mlir::ModuleOp
     norm) and the rope part (projection, rotation) of one input become one product and
     one `moe.latent_append`; `moe.latent_attention` and the rotation of its query
     become `moe.latent_query` and `moe.absorbed_attention`, whose weights are the
-    key and the value half of kv_b per head. Attention to the latents themselves costs
+    key and the value half of kv_b per head; a `moe.temperature` of the query moves
+    before them. Attention to the latents themselves costs
     more arithmetic per cached token than expanded keys and values would, but reads
     each of them once for all heads and keeps no expanded copy. A chain of another form
     is an error that names the operation: no kernel runs it unfused.

@@ -147,10 +147,10 @@ Value ModelBuilder::rope(Value x, int64_t heads, moe::RopeAttr rope) {
                              builder.getI64IntegerAttr(heads), rope);
 }
 
-Value ModelBuilder::temperature(Value x, double scale, double floorScale) {
-  return moe::TemperatureOp::create(builder, locate("attn.temperature"), x.getType(), x, batch(),
-                                    builder.getF64FloatAttr(scale),
-                                    builder.getF64FloatAttr(floorScale));
+Value ModelBuilder::temperature(Value x, double scale, double floorScale, int64_t offset) {
+  return moe::TemperatureOp::create(
+      builder, locate("attn.temperature"), x.getType(), x, batch(), builder.getF64FloatAttr(scale),
+      builder.getF64FloatAttr(floorScale), builder.getI64IntegerAttr(offset));
 }
 
 moe::KvCacheOp ModelBuilder::declareCache(int64_t heads, int64_t headDim, int64_t valueDim,

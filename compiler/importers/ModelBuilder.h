@@ -147,8 +147,8 @@ public:
   /// Every entry limited to [-limit, limit].
   mlir::Value clamp(mlir::Value x, double limit);
   mlir::Value rope(mlir::Value x, int64_t heads, moe::RopeAttr rope);
-  /// x * (1 + scale * ln(1 + floor((position + 1) / floorScale))).
-  mlir::Value temperature(mlir::Value x, double scale, double floorScale);
+  /// x * (1 + scale * ln(1 + floor((position + offset) / floorScale))).
+  mlir::Value temperature(mlir::Value x, double scale, double floorScale, int64_t offset = 1);
   /// Declares the layer's cache as `kv`, appends keys and values to it and attends.
   mlir::Value attention(mlir::Value query, mlir::Value key, mlir::Value value,
                         const AttentionSpec &spec);

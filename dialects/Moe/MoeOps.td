@@ -165,14 +165,16 @@ def Moe_RopeOp : Moe_Op<"rope", [Pure, AllTypesMatch<["x", "result"]>]> {
 }
 
 def Moe_TemperatureOp : Moe_Op<"temperature", [Pure, AllTypesMatch<["x", "result"]>]> {
-  let summary = "queries scaled by 1 + scale * ln(1 + floor((position + 1) / floor_scale))";
+  let summary = "queries scaled by 1 + scale * ln(1 + floor((position + offset) / floor_scale))";
   let description = [{
-    Attention temperature tuning of Llama 4's layers without RoPE.
-    Constraints: (C1) floor_scale > 0.
+    Attention temperature tuning: of Llama 4's layers without RoPE (offset 1) and of Mistral
+    Large 3 (offset 0).
+    Constraints: (C1) floor_scale > 0; (C2) offset >= 0.
   }];
-  let arguments = (ins Moe_Rows:$x, Moe_BatchType:$batch, F64Attr:$scale, F64Attr:$floor_scale);
+  let arguments = (ins Moe_Rows:$x, Moe_BatchType:$batch, F64Attr:$scale, F64Attr:$floor_scale,
+                       DefaultValuedAttr<I64Attr, "1">:$offset);
   let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$x `at` $batch `scale` custom<Real>($scale) `floor_scale` custom<Real>($floor_scale) attr-dict `:` type($x)";
+  let assemblyFormat = "$x `at` $batch `scale` custom<Real>($scale) `floor_scale` custom<Real>($floor_scale) (`offset` $offset^)? attr-dict `:` type($x)";
   let hasVerifier = 1;
 }
 

@@ -244,6 +244,8 @@ LogicalResult RopeOp::verify() {
 }
 
 LogicalResult TemperatureOp::verify() {
+  if (int64_t(getOffset()) < 0)
+    return fail(*this, 2) << "offset = " << int64_t(getOffset()) << " must be at least 0";
   return verifyPositive(*this, 1, "floor_scale", getFloorScale());
 }
 

@@ -131,17 +131,21 @@ private:
     if (nope < 1)
       return attention.emitError(
           "cannot fuse latent attention: its heads have no part that the latent is a key for");
-    auto rope = attention.getQuery().getDefiningOp<moe::RopeOp>();
-    if (rope) {
-      if (!rope->hasOneUse())
-        return attention.emitError(
-            "cannot fuse the queries of latent attention: their rotation has other readers");
-      if (rope.getHeads() != attention.getHeads() || int64_t(rope.getRope().getOffset()) < nope)
-        return attention.emitError("cannot fuse the queries of latent attention: they are rotated "
-                                   "outside the rope part of their heads");
-    }
+    // Everything that follows is linear in the query, so its temperature may come first.
+    auto temperature = attention.getQuery().getDefiningOp<moe::TemperatureOp>();
+    Value query = temperature ? temperature.getX() : attention.getQuery();
+    auto rope = query.getDefiningOp<moe::RopeOp>();
+    if ((temperature && !temperature->hasOneUse()) || (rope && !rope->hasOneUse()))
+      return attention.emitError("cannot fuse the queries of latent attention: their rotation or "
+                                 "temperature has other readers");
+    if (rope && (rope.getHeads() != attention.getHeads() || rope.getRope().getOffset() < nope))
+      return attention.emitError("cannot fuse the queries of latent attention: they are rotated "
+                                 "outside the rope part of their heads");
+    if (rope && temperature)
+      temperature.getXMutable().assign(rope.getX());
+    query = temperature ? temperature.getResult() : rope ? rope.getX() : query;
     appendRows(append, *rows, weights);
-    absorb(attention, rope, weights);
+    absorb(attention, query, rope ? rope.getRope() : moe::RopeAttr(), weights);
     append.erase();
     if (rows->rope)
       rows->rope.erase();
@@ -169,7 +173,8 @@ private:
                                 rows.rope ? rows.rope.getRope() : moe::RopeAttr());
   }
 
-  static void absorb(moe::LatentAttentionOp attention, moe::RopeOp rope, WeightSymbols &weights) {
+  static void absorb(moe::LatentAttentionOp attention, Value query, moe::RopeAttr rope,
+                     WeightSymbols &weights) {
     MLIRContext *context = attention.getContext();
     OpBuilder builder(attention);
     int64_t heads = attention.getHeads(), nope = attention.getNopeDim();
@@ -184,12 +189,11 @@ private:
     FlatSymbolRefAttr keyWeight = weights.create(anchor, "kv_b_keys", keys);
     FlatSymbolRefAttr valueWeight = weights.create(anchor, "kv_b_values", values);
 
-    auto type = cast<RankedTensorType>(attention.getQuery().getType());
+    auto type = cast<RankedTensorType>(query.getType());
     int64_t width = heads * weights.lookupCache(attention.getCacheAttr()).getHeadDim();
-    Value query = rope ? rope.getX() : attention.getQuery();
-    query = moe::LatentQueryOp::create(
-        builder, attention.getLoc(), type.clone({type.getDimSize(0), width}), query, keyWeight,
-        attention.getBatch(), attention.getHeadsAttr(), rope ? rope.getRope() : moe::RopeAttr());
+    query = moe::LatentQueryOp::create(builder, attention.getLoc(),
+                                       type.clone({type.getDimSize(0), width}), query, keyWeight,
+                                       attention.getBatch(), attention.getHeadsAttr(), rope);
     auto absorbed = moe::AbsorbedAttentionOp::create(
         builder, attention.getLoc(), attention.getType(), query, attention.getCacheAttr(),
         valueWeight, attention.getBatch(), attention.getHeadsAttr(), attention.getScaleAttr());

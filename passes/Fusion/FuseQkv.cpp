@@ -49,7 +49,9 @@ FailureOr<Chain> matchChain(Value value, StringRef role, Operation *anchor) {
     }
     return false;
   };
-  take(chain.temperature);
+  // Only this offset is that of the kernel.
+  if (auto scaled = value.getDefiningOp<moe::TemperatureOp>(); scaled && scaled.getOffset() == 1)
+    take(chain.temperature);
   if (auto norm = value.getDefiningOp<moe::NormOp>(); norm && norm.getKind() == moe::NormKind::L2)
     take(chain.l2);
   take(chain.rope);

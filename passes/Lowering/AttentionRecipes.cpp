@@ -111,6 +111,17 @@ LogicalResult StepReader::lower(moe::AttentionOp op) {
                  {"out", define(op.getResult(), label, "out")}});
 }
 
+LogicalResult StepReader::lower(moe::TemperatureOp op) {
+  abi::TemperatureParams params;
+  params.width = widthOf(op.getX());
+  params.scale = toDouble(op.getScale());
+  params.floor = toDouble(op.getFloorScale());
+  params.offset = op.getOffset();
+  std::string label = labelAfter(op.getX(), "temperature");
+  return launch(op, params, label,
+                {{"x", use(op.getX())}, {"out", define(op.getResult(), label, "out")}});
+}
+
 LogicalResult StepReader::lower(moe::LatentQueryOp op) {
   FailureOr<Product> product = productOf(op, op.getWeightAttr(), {});
   FailureOr<Rope> table = rope(op, op.getRopeAttr());

@@ -32,7 +32,7 @@ constexpr const char *hostArgs[] = {abi::kIoHeader,    abi::kIoTokenIds,  abi::k
 /// The fusion that replaces an operation without a kernel; empty for any other operation.
 StringRef fusionFor(Operation *op) {
   return TypeSwitch<Operation *, StringRef>(op)
-      .Case<moe::ClampOp, moe::TemperatureOp>([](auto) { return "--sluice-fuse-qkv"; })
+      .Case<moe::ClampOp>([](auto) { return "--sluice-fuse-qkv"; })
       .Case<moe::RopeOp, moe::CacheAppendOp>(
           [](auto) { return "--sluice-fuse-qkv or --sluice-fuse-latent-attention"; })
       .Case<moe::LatentAttentionOp>([](auto) { return "--sluice-fuse-latent-attention"; })
@@ -269,9 +269,9 @@ LogicalResult StepReader::readOp(Operation *op) {
                                "norm, linear and sample have");
   return TypeSwitch<Operation *, LogicalResult>(op)
       .Case<moe::EmbeddingOp, moe::NormOp, moe::LinearOp, moe::ResidualOp, moe::SelectRowsOp,
-            moe::SampleOp, moe::AttentionOp, moe::ResidualNormOp, moe::QkvOp, moe::LatentQueryOp,
-            moe::LatentAppendOp, moe::AbsorbedAttentionOp, moe::SigmoidGateOp, moe::RouterOp,
-            moe::ExpertsGateUpOp, moe::ExpertsDownOp, moe::FfnGateUpOp>(
+            moe::SampleOp, moe::AttentionOp, moe::TemperatureOp, moe::ResidualNormOp, moe::QkvOp,
+            moe::LatentQueryOp, moe::LatentAppendOp, moe::AbsorbedAttentionOp, moe::SigmoidGateOp,
+            moe::RouterOp, moe::ExpertsGateUpOp, moe::ExpertsDownOp, moe::FfnGateUpOp>(
           [&](auto typed) { return lower(typed); })
       .Default([](Operation *other) {
         return other->emitOpError("has no kernel family; no kernel of this build runs it");

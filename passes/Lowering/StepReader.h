@@ -117,6 +117,7 @@ private:
   mlir::LogicalResult lower(moe::SampleOp op);
   mlir::LogicalResult lower(moe::QkvOp op);
   mlir::LogicalResult lower(moe::AttentionOp op);
+  mlir::LogicalResult lower(moe::TemperatureOp op);
   mlir::LogicalResult lower(moe::LatentQueryOp op);
   mlir::LogicalResult lower(moe::LatentAppendOp op);
   mlir::LogicalResult lower(moe::AbsorbedAttentionOp op);

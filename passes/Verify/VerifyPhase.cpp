@@ -44,8 +44,8 @@ bool isFused(Operation *op) {
 
 /// Operations that have no kernel and must be fused away.
 bool needsFusion(Operation *op) {
-  return isa<moe::RopeOp, moe::ClampOp, moe::TemperatureOp, moe::CacheAppendOp,
-             moe::LatentAttentionOp, moe::RouteOp, moe::ExpertsOp, moe::FfnOp>(op);
+  return isa<moe::RopeOp, moe::ClampOp, moe::CacheAppendOp, moe::LatentAttentionOp, moe::RouteOp,
+             moe::ExpertsOp, moe::FfnOp>(op);
 }
 
 bool isCollective(Operation *op) {

@@ -27,10 +27,10 @@ constexpr int64_t kMaxHeadDim = 4096;
 
 /// In the order of FamilyParams' alternatives.
 constexpr const char *kFamilyNames[] = {
-    "embedding",          "norm",        "residual_norm", "residual",     "linear",
-    "ffn_gate_up",        "qkv",         "attention",     "router",       "experts_gate_up",
-    "experts_down",       "gather_rows", "sample",        "latent_query", "latent_append",
-    "absorbed_attention", "sigmoid_gate"};
+    "embedding",          "norm",         "residual_norm", "residual",     "linear",
+    "ffn_gate_up",        "qkv",          "attention",     "router",       "experts_gate_up",
+    "experts_down",       "gather_rows",  "sample",        "latent_query", "latent_append",
+    "absorbed_attention", "sigmoid_gate", "temperature"};
 static_assert(std::size(kFamilyNames) == std::variant_size_v<FamilyParams>);
 
 //===------------------------------------------------------------------------===//
@@ -303,6 +303,13 @@ void check(const AbsorbedAttentionParams &p, Checker &c) {
 }
 
 void check(const SigmoidGateParams &p, Checker &c) { c.size("width", p.width).size("k", p.k); }
+
+void check(const TemperatureParams &p, Checker &c) {
+  c.size("width", p.width).range("offset", p.offset, 0, INT32_MAX);
+  c.require(p.floor > 0, [&] {
+    return "parameter \"floor\" is " + std::to_string(p.floor) + "; it must be positive";
+  });
+}
 
 template <typename Family> Result<FamilyParams> readFamily(const Params &params) {
   Family out;

@@ -326,6 +326,17 @@ struct SigmoidGateParams {
   template <typename V> void visit(V &v) { v("width", width), v("k", k); }
 };
 
+/// out[T, width] = x * (1 + scale * ln(1 + floor((position + offset) / floor))), the tuning of the
+/// attention's temperature by the query's position where no other kernel does it.
+struct TemperatureParams {
+  int64_t width = 0;
+  double scale = 0, floor = 1;
+  int64_t offset = 0;
+  template <typename V> void visit(V &v) {
+    v("width", width), v("scale", scale), v("floor", floor), v("offset", offset);
+  }
+};
+
 /// Every family, with its name in plans. Arguments in calling order; those in [brackets] are absent
 /// (slab 0) unless a parameter asks for them:
 ///   embedding           header, token_ids, table, out
@@ -350,6 +361,7 @@ struct SigmoidGateParams {
 ///   absorbed_attention  header, positions, token_seq, seq_starts, kv_lengths, page_table, q,
 ///                       cache, weight, out, latents, scratch
 ///   sigmoid_gate        header, y, x, weight, out
+///   temperature         header, positions, x, out
 /// Biases are float32; a gate_up bias is [2, n] per expert: gate then up. counts is uint32 [E], to
 /// which the router adds the tokens each expert received. Scratch contents are the kernel's own
 /// business; its size is part of the convention: qkv f32 [T, all projected rows]; attention f32
@@ -361,7 +373,7 @@ using FamilyParams =
     std::variant<EmbeddingParams, NormParams, ResidualNormParams, ResidualParams, LinearParams,
                  FfnGateUpParams, QkvParams, AttentionParams, RouterParams, ExpertsGateUpParams,
                  ExpertsDownParams, GatherRowsParams, SampleParams, LatentQueryParams,
-                 LatentAppendParams, AbsorbedAttentionParams, SigmoidGateParams>;
+                 LatentAppendParams, AbsorbedAttentionParams, SigmoidGateParams, TemperatureParams>;
 
 /// One entry per family, with default parameters, in the order of FamilyParams.
 std::vector<FamilyParams> allFamilies();

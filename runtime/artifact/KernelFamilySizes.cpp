@@ -307,6 +307,14 @@ void sizes(const SigmoidGateParams &p, Sizes &s) {
   s.f32({rows, p.width}).f32({rows, p.k}).f32({p.k}).f32({rows, p.width});
 }
 
+const Args &args(const TemperatureParams &) {
+  static const Args list = {{"header", R}, {"positions", R}, {"x", R}, {"out", W}};
+  return list;
+}
+void sizes(const TemperatureParams &p, Sizes &s) {
+  s.i32({s.dims.tokens}).f32({s.dims.tokens, p.width}).f32({s.dims.tokens, p.width});
+}
+
 /// Dimensions are bounded so that sums of products above cannot overflow before they are checked.
 Status checkDims(const StepDims &dims) {
   struct Named {

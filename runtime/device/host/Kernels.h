@@ -33,6 +33,7 @@ KernelResult createLatentQuery(const abi::LatentQueryParams &params, const abi::
 KernelResult createLatentAppend(const abi::LatentAppendParams &params, const abi::StepDims &dims);
 KernelResult createAbsorbedAttention(const abi::AbsorbedAttentionParams &params,
                                      const abi::StepDims &dims);
+KernelResult createTemperature(const abi::TemperatureParams &params, const abi::StepDims &dims);
 KernelResult createSigmoidGate(const abi::SigmoidGateParams &params, const abi::StepDims &dims);
 
 } // namespace sluice::host

@@ -13,7 +13,6 @@
 #include "runtime/device/host/Matmul.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace sluice::host {
 namespace {
@@ -71,8 +70,7 @@ private:
         frequenciesOf(params.rope, static_cast<const float *>(args[10]), kvLengths[seq]);
     token.position = int32_t(position);
     if (params.tempFloor > 0)
-      token.qScale = float(1 + params.tempScale *
-                                   std::log1p(std::floor(double(position + 1) / params.tempFloor)));
+      token.qScale = temperatureOf(params.tempScale, params.tempFloor, position + 1);
     token.q = static_cast<float *>(args[11]) + row * shape.qHeads * shape.headDim;
     token.keys = static_cast<std::byte *>(args[12]) + slot * shape.headDim * elementBytes;
     token.values = static_cast<std::byte *>(args[13]) + slot * shape.valueDim * elementBytes;

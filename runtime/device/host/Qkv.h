@@ -13,6 +13,7 @@
 
 #include "runtime/artifact/KernelFamilies.h"
 
+#include <cmath>
 #include <cstdint>
 
 namespace sluice::host {
@@ -41,6 +42,11 @@ struct QkvToken {
   float *q = nullptr;
   void *keys = nullptr, *values = nullptr;
 };
+
+/// What queries at `position` (plus an offset) are multiplied with when their temperature is tuned.
+inline float temperatureOf(double scale, double floor, int64_t position) {
+  return float(1 + scale * std::log1p(std::floor(double(position) / floor)));
+}
 
 /// The frequencies of a token in a sequence of `length` positions: LongRoPE has a second table for
 /// long ones. `table` is [rope.tables, rope.dim / 2].

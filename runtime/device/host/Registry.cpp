@@ -33,6 +33,7 @@ struct Creators {
   KernelResult operator()(const abi::AbsorbedAttentionParams &p) {
     return createAbsorbedAttention(p, dims);
   }
+  KernelResult operator()(const abi::TemperatureParams &p) { return createTemperature(p, dims); }
   KernelResult operator()(const abi::SigmoidGateParams &p) { return createSigmoidGate(p, dims); }
 };
 

@@ -1,16 +1,17 @@
-//===- SigmoidGate.cpp - A row scaled by the sigmoid of a product -----------===//
+//===- SigmoidGate.cpp - Rows scaled by a number of their own ---------------===//
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // The gate of a shared expert is one number per token: a dot product over the layer's input, then a
-// pass over the shared expert's output. Tokens are never split, so a token's result depends neither
-// on the threads nor on the batch.
+// pass over the shared expert's output. A temperature is one too, computed from the position.
+// Tokens are never split, so a token's result depends neither on the threads nor on the batch.
 //
 //===------------------------------------------------------------------------===//
 #include "runtime/device/host/Isa.h"
 
 #include "runtime/artifact/StepAbi.h"
 #include "runtime/device/host/Kernels.h"
+#include "runtime/device/host/Qkv.h"
 
 #include <algorithm>
 #include <cmath>
@@ -47,6 +48,11 @@ void gateRow(const float *x, const float *w, int64_t k, const float *y, int64_t 
   affineRow(y, width, 0.0f, 1.0f / (1.0f + std::exp(-logit)), nullptr, nullptr, out);
 }
 
+/// out = x * factor.
+void scaleRow(const float *x, int64_t width, float factor, float *out) {
+  affineRow(x, width, 0.0f, factor, nullptr, nullptr, out);
+}
+
 } // namespace HWY_NAMESPACE
 } // namespace sluice::host
 HWY_AFTER_NAMESPACE();
@@ -57,6 +63,7 @@ namespace {
 
 using GateRow = void(const float *x, const float *w, int64_t k, const float *y, int64_t width,
                      float *out);
+using ScaleRow = void(const float *x, int64_t width, float factor, float *out);
 
 /// Elements a part should handle at least: less is done before a worker wakes up.
 constexpr int64_t kGrainElements = 16 * 1024;
@@ -85,7 +92,37 @@ private:
   int64_t width, k, maxRows;
 };
 
+class TemperatureKernel final : public HostKernel {
+public:
+  TemperatureKernel(const abi::TemperatureParams &params, const abi::StepDims &dims)
+      : scaleRow(SLUICE_HOST_CHOOSE(scaleRow)), params(params), maxRows(dims.tokens) {}
+
+  void run(void *const *args, ThreadPool &pool) const override {
+    const auto &header = *static_cast<const abi::StepHeader *>(args[0]);
+    const auto *positions = static_cast<const int32_t *>(args[1]);
+    const auto *x = static_cast<const float *>(args[2]);
+    auto *out = static_cast<float *>(args[3]);
+    const int64_t rows = std::min<int64_t>(header.numTokens, maxRows), width = params.width;
+    pool.parallelFor(
+        rows, std::max<int64_t>(1, kGrainElements / width), [&](int64_t begin, int64_t end, int) {
+          for (int64_t row = begin; row < end; ++row)
+            scaleRow(x + row * width, width,
+                     temperatureOf(params.scale, params.floor, positions[row] + params.offset),
+                     out + row * width);
+        });
+  }
+
+private:
+  ScaleRow *scaleRow;
+  abi::TemperatureParams params;
+  int64_t maxRows;
+};
+
 } // namespace
+
+KernelResult createTemperature(const abi::TemperatureParams &params, const abi::StepDims &dims) {
+  return std::make_unique<TemperatureKernel>(params, dims);
+}
 
 KernelResult createSigmoidGate(const abi::SigmoidGateParams &params, const abi::StepDims &dims) {
   return std::make_unique<SigmoidGateKernel>(params, dims);

@@ -158,7 +158,7 @@ func.func @rotation_read_twice(%x: tensor<?x32xf32>, %q: tensor<?x48xf32>, %batc
   %ln = moe.norm rms %l weight @n eps 1.0e-06 : tensor<?x16xf32>
   moe.cache_append %ln, %r to @kv at %batch : tensor<?x16xf32>, tensor<?x4xf32>
   %qr = moe.rope %q at %batch heads 4 rope <dim = 4, offset = 8, base = 1.0e+04> : tensor<?x48xf32>
-  // expected-error@+1 {{their rotation has other readers}}
+  // expected-error@+1 {{their rotation or temperature has other readers}}
   %a = moe.latent_attention %qr cache @kv kv_b @b at %batch heads 4 nope 8 value 6 scale 0.25 : tensor<?x48xf32> -> tensor<?x24xf32>
   return %a, %qr : tensor<?x24xf32>, tensor<?x48xf32>
 }

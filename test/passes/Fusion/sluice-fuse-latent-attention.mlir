@@ -30,9 +30,25 @@ func.func @rotated(%x: tensor<?x32xf32>, %q: tensor<?x48xf32>, %batch: !moe.batc
   return %a : tensor<?x24xf32>
 }
 
+// The query's temperature comes before what absorbs kv_b.
+// CHECK-LABEL: func.func @temperature(
+// CHECK-SAME: %[[X:.*]]: tensor<?x32xf32>, %[[Q:.*]]: tensor<?x48xf32>, %[[B:.*]]: !moe.batch)
+func.func @temperature(%x: tensor<?x32xf32>, %q: tensor<?x48xf32>, %batch: !moe.batch) -> tensor<?x24xf32> {
+  // CHECK: %[[T:.*]] = moe.temperature %[[Q]] at %[[B]] scale 0.1 floor_scale 16.0 offset 0 : tensor<?x48xf32>
+  // CHECK-NEXT: moe.latent_query %[[T]] weight @layers.0.attn.kv_b_keys_{{[0-9]+}} at %[[B]] heads 4 rope <dim = 4, offset = 8, base = 10000.0>
+  %l = moe.linear %x weight @layers.0.attn.latent : tensor<?x32xf32> -> tensor<?x16xf32>
+  %r = moe.linear %x weight @layers.0.attn.rotary : tensor<?x32xf32> -> tensor<?x4xf32>
+  %ln = moe.norm rms %l weight @n eps 1.0e-06 : tensor<?x16xf32>
+  moe.cache_append %ln, %r to @kv at %batch : tensor<?x16xf32>, tensor<?x4xf32>
+  %qr = moe.rope %q at %batch heads 4 rope <dim = 4, offset = 8, base = 1.0e+04> : tensor<?x48xf32>
+  %qt = moe.temperature %qr at %batch scale 0.1 floor_scale 16.0 offset 0 : tensor<?x48xf32>
+  %a = moe.latent_attention %qt cache @kv kv_b @layers.0.attn.kv_b at %batch heads 4 nope 8 value 6 scale 0.25 : tensor<?x48xf32> -> tensor<?x24xf32>
+  return %a : tensor<?x24xf32>
+}
+
 // CHECK-LABEL: func.func @bias_without_rotation(
 func.func @bias_without_rotation(%x: tensor<?x32xf32>, %q: tensor<?x48xf32>, %batch: !moe.batch) -> tensor<?x24xf32> {
-  // CHECK-NEXT: moe.linear %{{.*}} weight @layers.0.attn.kv_a_0 bias @layers.0.attn.kv_a_bias :
+  // CHECK-NEXT: moe.linear %{{.*}} weight @layers.0.attn.kv_a_{{[0-9]+}} bias @layers.0.attn.kv_a_bias :
   // CHECK-NEXT: moe.latent_append %{{.*}} norm @n eps 1.0e-06 to @kv at %{{[a-z0-9]*}} : tensor<?x20xf32>
   // CHECK-NEXT: moe.latent_query %{{.*}} heads 4 : tensor<?x48xf32> -> tensor<?x80xf32>
   %l = moe.linear %x weight @layers.0.attn.latent bias @bias : tensor<?x32xf32> -> tensor<?x16xf32>

@@ -53,7 +53,8 @@ std::vector<FamilyParams> examples() {
           latentQuery,
           latentAppend,
           AbsorbedAttentionParams{4, 24, 6, 20, "f16", "bf16", 0.125},
-          SigmoidGateParams{24, 32}};
+          SigmoidGateParams{24, 32},
+          TemperatureParams{24, 0.1, 8192, 1}};
 }
 
 ParamValue &paramOf(Params &params, std::string_view name) {
@@ -179,6 +180,7 @@ TEST(KernelFamilies, RangeErrorsNameValueAndLimit) {
   expectError(14, "eps", -1.0, "must not be negative");
   expectError(15, "heads", int64_t(5000), "\"heads\" is 5000, outside [1, 4096]");
   expectError(15, "cache_type", std::string("f8e4m3"), "\"f8e4m3\"");
+  expectError(17, "floor", 0.0, "\"floor\" is 0.000000; it must be positive");
   Params quantized = toParams(examples()[4]);
   paramOf(quantized, "format") = std::string("mxfp4");
   EXPECT_TRUE(fromParams("linear", quantized).isOk());
@@ -240,6 +242,7 @@ TEST(KernelFamilies, ExactSizes) {
               ElementsAre(32, 32, 32, 16, 12, 48, 8 * 4 * 30 * 4, 10 * 16 * 30 * 2, 4 * 32 * 24 * 2,
                           8 * 4 * 20 * 4, 8 * 4 * 24 * 4, 3 * 4 * 26 * 4));
   EXPECT_THAT(sizesOf(all[16]), ElementsAre(32, 8 * 24 * 4, 8 * 32 * 4, 32 * 4, 8 * 24 * 4));
+  EXPECT_THAT(sizesOf(all[17]), ElementsAre(32, 32, 8 * 24 * 4, 8 * 24 * 4));
 }
 
 TEST(KernelFamilies, OptionalArgumentsAreAbsentUnlessAskedFor) {

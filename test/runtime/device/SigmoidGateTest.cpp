@@ -1,4 +1,4 @@
-//===- SigmoidGateTest.cpp - Sigmoid gates against a naive reference --------===//
+//===- SigmoidGateTest.cpp - Gates and temperatures against references ------===//
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
@@ -39,6 +39,29 @@ TEST(SigmoidGate, Shapes) {
 
 // Logits beyond what exp() can hold in float32, of both signs.
 TEST(SigmoidGate, Saturates) { checkGate(16, 64, 40, 100, 5); }
+
+TEST(Temperature, GrowsWithThePosition) {
+  for (int64_t offset : {0, 1}) {
+    Random random(6);
+    const Batch batch{{{0, 5}, {6, 3}, {70, 1}, {100000, 1}}};
+    abi::StepDims dims = batch.dims(8);
+    Launch launch(abi::TemperatureParams{37, 0.1, 4, offset}, dims);
+    launch.header().numTokens = int32_t(batch.tokens());
+    fillNormal(random, launch.arg("x"), batch.tokens() * 37);
+    std::vector<double> expected;
+    int64_t token = 0;
+    for (const Batch::Sequence &sequence : batch.sequences)
+      for (int64_t i = 0; i < sequence.fresh; ++i, ++token) {
+        const int64_t position = sequence.cached + i;
+        launch.arg<int32_t>("positions")[token] = int32_t(position);
+        for (int64_t column = 0; column < 37; ++column)
+          expected.push_back(launch.arg("x")[token * 37 + column] *
+                             (1 + 0.1 * std::log(double(1 + (position + offset) / 4))));
+      }
+    runEverywhere(launch, {"out"},
+                  [&] { EXPECT_LT(relativeError(launch.arg("out"), expected), 1e-6); });
+  }
+}
 
 } // namespace
 } // namespace sluice::host::test

@@ -28,7 +28,9 @@ DecoderConfig readDecoderConfig(ConfigReader &config, const DecoderDefaults &def
   result.numKvHeads = defaults.kvHeadsOfHeads
                           ? config.getSizeOr("num_key_value_heads", result.numHeads)
                           : config.getSize("num_key_value_heads");
-  if (config.has("head_dim") || result.hiddenSize % result.numHeads == 0)
+  if (defaults.ownHeadSizes)
+    config.ignore("head_dim");
+  else if (config.has("head_dim") || result.hiddenSize % result.numHeads == 0)
     result.headDim = config.getSizeOr("head_dim", result.hiddenSize / result.numHeads);
   else if (!config.failed())
     config.error("num_attention_heads", std::to_string(result.numHeads) +

@@ -33,6 +33,7 @@ struct DecoderConfig {
 struct DecoderDefaults {
   bool kvHeadsOfHeads = false; ///< num_key_value_heads may be absent: as many as heads
   bool tiedEmbeddings = false;
+  bool ownHeadSizes = false; ///< head_dim plays no part: heads are made of parts with own sizes
 };
 
 /// Reads vocab_size, hidden_size, num_hidden_layers, max_position_embeddings, num_attention_heads,

@@ -13,12 +13,15 @@
 namespace sluice {
 
 mlir::LogicalResult importDbrx(ModelBuilder &model);
+mlir::LogicalResult importDeepseekV2(ModelBuilder &model);
+mlir::LogicalResult importDeepseekV3(ModelBuilder &model);
 mlir::LogicalResult importErnie4_5Moe(ModelBuilder &model);
 mlir::LogicalResult importGlm4Moe(ModelBuilder &model);
 mlir::LogicalResult importGptOss(ModelBuilder &model);
 mlir::LogicalResult importGraniteMoe(ModelBuilder &model);
 mlir::LogicalResult importLlama4(ModelBuilder &model);
 mlir::LogicalResult importMiniMaxM2(ModelBuilder &model);
+mlir::LogicalResult importMistralLarge3(ModelBuilder &model);
 mlir::LogicalResult importMixtral(ModelBuilder &model);
 mlir::LogicalResult importOlmoe(ModelBuilder &model);
 mlir::LogicalResult importPhimoe(ModelBuilder &model);

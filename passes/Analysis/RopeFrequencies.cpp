@@ -148,14 +148,15 @@ private:
     SLUICE_ASSIGN_OR_RETURN(double lowFactor, need("low_freq_factor"));
     SLUICE_ASSIGN_OR_RETURN(double highFactor, need("high_freq_factor"));
     SLUICE_ASSIGN_OR_RETURN(double trained, need("original_max_position_embeddings"));
-    if (!(highFactor > lowFactor))
-      return invalidArgument("\"high_freq_factor\" must exceed \"low_freq_factor\"");
+    // Llama 4 Scout has equal factors: a step, without the ramp between the two wavelengths.
+    if (!(highFactor >= lowFactor))
+      return invalidArgument("\"high_freq_factor\" must not be less than \"low_freq_factor\"");
     return single([&](int64_t i) {
       double frequency = 1 / wavePower(i);
       double wavelength = 2 * std::numbers::pi / frequency;
       if (wavelength < trained / highFactor)
         return frequency;
-      if (wavelength > trained / lowFactor)
+      if (wavelength > trained / lowFactor || highFactor == lowFactor)
         return frequency / factor;
       double smooth = (trained / wavelength - lowFactor) / (highFactor - lowFactor);
       return (1 - smooth) * frequency / factor + smooth * frequency;

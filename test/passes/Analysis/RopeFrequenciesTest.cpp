@@ -98,6 +98,15 @@ TEST(RopeFrequencies, Llama3) {
                   .tables[0],
               {1, 0.193922745, 0.0376060309, 0.00729266474, 0.000524846161, 3.4281022e-05,
                6.64786987e-06, 1.28917317e-06});
+  // Equal factors leave no ramp: 0.00141421356 is no longer in between.
+  expectTable(compute(ask(16, 500000, 131072, "llama3",
+                          {{"factor", 8},
+                           {"low_freq_factor", 1},
+                           {"high_freq_factor", 1},
+                           {"original_max_position_embeddings", 8192}}))
+                  .tables[0],
+              {1, 0.193922745, 0.0376060309, 0.00729266474, 0.00141421356, 3.4281022e-05,
+               6.64786987e-06, 1.28917317e-06});
 }
 
 TEST(RopeFrequencies, LongRopeSwitchesTables) {
@@ -137,9 +146,9 @@ TEST(RopeFrequencies, Errors) {
   EXPECT_THAT(errorOf(ask(8, 1e4, 512, "llama3",
                           {{"factor", 8},
                            {"low_freq_factor", 4},
-                           {"high_freq_factor", 4},
+                           {"high_freq_factor", 2},
                            {"original_max_position_embeddings", 8192}})),
-              HasSubstr("must exceed \"low_freq_factor\""));
+              HasSubstr("must not be less than \"low_freq_factor\""));
   RopeQuestion question = ask(8, 1e4, 512, "longrope");
   EXPECT_THAT(errorOf(question), HasSubstr("list \"short_factor\" is missing"));
   question.scaling.lists = {{"short_factor", {1, 1, 1}}, {"long_factor", {1, 1, 1, 1}}};

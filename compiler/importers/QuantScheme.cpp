@@ -187,7 +187,7 @@ private:
     if (config.getBoolOr("is_marlin_format", false))
       config.error("is_marlin_format", "weights in Marlin's order are not supported; expected "
                                        "checkpoint_format \"gptq\" or \"gptq_v2\"");
-    refuseUnlessEmpty("dynamic", "settings for single modules");
+    readModuleRules();
     require(config, "pack_dtype", {"int32"});
     readExcluded("modules_to_not_convert");
     // How it was computed and how a loader executes it; whether the head is quantised shows in the
@@ -215,11 +215,29 @@ private:
                             "use_cuda_fp16",
                             "use_exllama",
                             "damp_auto_increment",
+                            "hyb_act",
                             "mse",
                             "parallel_packing",
                             "quant_method",
                             "version"})
       config.ignore(key);
+  }
+
+  /// "-:" and an expression name modules that are not quantised, "+:" those with other settings.
+  void readModuleRules() {
+    config.ignore("dynamic");
+    if (!config.has("dynamic"))
+      return;
+    const auto *rules = config.value().find("dynamic")->objectIf();
+    if (!rules)
+      return config.error("dynamic", "expected an object");
+    for (const json::Member &rule : *rules) {
+      StringRef name = rule.key;
+      if (!name.consume_front("-:"))
+        return config.error("dynamic",
+                            "settings for single modules are not supported (\"" + rule.key + "\")");
+      scheme.excluded.push_back("re:" + name.str());
+    }
   }
 
   void readModelOpt() {
@@ -397,13 +415,22 @@ const QuantGroup *QuantScheme::groupOf(std::string_view module,
   for (const QuantGroup &group : groups)
     if (llvm::is_contained(storages, group.storage))
       candidates.push_back(&group);
-  if (candidates.size() > 1) // several kinds of modules: by their names
-    llvm::erase_if(candidates, [&](const QuantGroup *group) {
-      return llvm::none_of(group->targets, [&](const std::string &target) {
-        return names(target, StringRef(module.data(), module.size()));
-      });
-    });
-  return candidates.size() == 1 ? candidates.front() : nullptr;
+  if (candidates.size() < 2)
+    return candidates.empty() ? nullptr : candidates.front();
+  // Several kinds of modules: by their names, else the one for linear layers at large.
+  const QuantGroup *found = nullptr, *general = nullptr;
+  for (const QuantGroup *group : candidates) {
+    if (llvm::any_of(group->targets, [&](const std::string &target) {
+          return names(target, StringRef(module.data(), module.size()));
+        })) {
+      if (found)
+        return nullptr;
+      found = group;
+    }
+    if (llvm::is_contained(group->targets, "Linear"))
+      general = group;
+  }
+  return found ? found : general;
 }
 
 QuantScheme QuantScheme::read(ConfigReader &config, const Checkpoint &checkpoint) {

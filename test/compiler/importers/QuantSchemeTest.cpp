@@ -66,6 +66,18 @@ TEST_F(QuantSchemeTest, ExcludedModules) {
     EXPECT_FALSE(scheme.excludes(module)) << module;
 }
 
+TEST_F(QuantSchemeTest, RulesOfGptq) {
+  const std::string head = R"({"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": )";
+  QuantScheme scheme = read(head + R"({"-:.*shared_expert.*": {}, "-:lm_head": {}}})");
+  EXPECT_EQ(problems, "");
+  EXPECT_TRUE(scheme.excludes("model.layers.3.mlp.shared_expert.up_proj"));
+  EXPECT_FALSE(scheme.excludes("model.layers.3.mlp.experts.0.up_proj"));
+  (void)read(head + R"({"+:.*down.*": {"bits": 8}}})");
+  EXPECT_THAT(problems, HasSubstr("settings for single modules are not supported"));
+  (void)read(head + "[]}");
+  EXPECT_THAT(problems, HasSubstr("expected an object"));
+}
+
 TEST_F(QuantSchemeTest, ModulesOfDifferentKinds) {
   QuantScheme scheme = read(R"({"quant_method": "compressed-tensors", "format": "mixed-precision",
     "ignore": [], "config_groups": {
@@ -87,6 +99,22 @@ TEST_F(QuantSchemeTest, ModulesOfDifferentKinds) {
   EXPECT_EQ(bitsOf("model.layers.0.dense", QuantStorage::kPacked), 8);
   EXPECT_EQ(bitsOf("lm_head", QuantStorage::kPacked), 0) << "neither of two";
   EXPECT_EQ(bitsOf("lm_head", QuantStorage::kAwq), 0);
+}
+
+TEST_F(QuantSchemeTest, OneGroupForTheRest) {
+  QuantScheme scheme = read(R"({"quant_method": "compressed-tensors", "config_groups": {
+      "a": {"targets": ["Linear"], "weights":
+        {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}},
+      "b": {"targets": ["re:.*down_proj"], "weights":
+        {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128}}}})");
+  EXPECT_EQ(problems, "");
+  auto groupOf = [&](const char *module) {
+    QuantStorage storage = QuantStorage::kPacked;
+    const QuantGroup *group = scheme.groupOf(module, {&storage, 1});
+    return group ? group->groupColumns : -1;
+  };
+  EXPECT_EQ(groupOf("model.layers.0.mlp.up_proj"), 32);
+  EXPECT_EQ(groupOf("model.layers.0.mlp.down_proj"), 128);
 }
 
 TEST_F(QuantSchemeTest, FileOfModelOpt) {

@@ -247,6 +247,14 @@ func.func @f(%x: tensor<?x8xf32>, %b: !moe.batch) {
 
 // -----
 
+func.func @f(%x: tensor<?x8xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.temperature' op C2: offset = -1 must be at least 0}}
+  %0 = moe.temperature %x at %b scale 0.1 floor_scale 1.0 offset -1 : tensor<?x8xf32>
+  return
+}
+
+// -----
+
 // moe.cache_append
 
 moe.kv_cache @kv heads 2 key 4 value 4 : f32
@@ -1028,5 +1036,160 @@ func.func @f(%x: tensor<?x8xf32>, %d: !moe.dispatch) {
 func.func @f(%x: tensor<?x8xf32>, %d: !moe.dispatch) {
   // expected-error @below {{'moe.combine_tokens' op C2: widths 8 and 4 differ}}
   %0 = moe.combine_tokens %x by %d ranks [0] : tensor<?x8xf32> -> tensor<?x4xf32>
+  return
+}
+
+// -----
+
+// moe.latent_query
+
+moe.weight @w : tensor<3x8x4xf32> = #moe.source<"w" in "" : tensor<3x8x4xf32>>
+func.func @f(%x: tensor<?x12xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_query' op C1: weight @w is [3, 8, 4], expected [heads, latent, nope] = [2, ?, ?]}}
+  %0 = moe.latent_query %x weight @w at %b heads 2 : tensor<?x12xf32> -> tensor<?x20xf32>
+  return
+}
+
+// -----
+
+moe.weight @w : tensor<2x8x4xf32> = #moe.source<"w" in "" : tensor<2x8x4xf32>>
+func.func @f(%x: tensor<?x6xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_query' op C2: width 6 of x, expected heads * (nope + rope) with heads = 2 and nope = 4}}
+  %0 = moe.latent_query %x weight @w at %b heads 2 : tensor<?x6xf32> -> tensor<?x20xf32>
+  return
+}
+
+// -----
+
+moe.weight @w : tensor<2x8x4xf32> = #moe.source<"w" in "" : tensor<2x8x4xf32>>
+func.func @f(%x: tensor<?x12xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_query' op C3: result width 12, expected heads * (latent + rope) = 20}}
+  %0 = moe.latent_query %x weight @w at %b heads 2 : tensor<?x12xf32> -> tensor<?x12xf32>
+  return
+}
+
+// -----
+
+moe.weight @w : tensor<2x8x4xf32> = #moe.source<"w" in "" : tensor<2x8x4xf32>>
+func.func @f(%x: tensor<?x12xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_query' op C4: the rotation begins at 2, before the rope part at 4}}
+  %0 = moe.latent_query %x weight @w at %b heads 2 rope <dim = 2, offset = 2, base = 1.0e+04> : tensor<?x12xf32> -> tensor<?x20xf32>
+  return
+}
+
+// -----
+
+moe.weight @w : tensor<2x8x4xf32> = #moe.source<"w" in "" : tensor<2x8x4xf32>>
+func.func @f(%x: tensor<?x12xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_query' op C4: offset + dim = 8 exceeds the head size 6}}
+  %0 = moe.latent_query %x weight @w at %b heads 2 rope <dim = 4, offset = 4, base = 1.0e+04> : tensor<?x12xf32> -> tensor<?x20xf32>
+  return
+}
+
+// -----
+
+func.func @f(%x: tensor<3x12xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_query' op C5: }}
+  %0 = moe.latent_query %x weight @w at %b heads 2 : tensor<3x12xf32> -> tensor<4x20xf32>
+  return
+}
+
+// -----
+
+// moe.latent_append
+
+moe.kv_cache @kv heads 1 key 10 value 10 : f32
+moe.weight @n : tensor<8xf32> = #moe.source<"n" in "" : tensor<8xf32>>
+func.func @f(%x: tensor<?x10xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_append' op C1: cache @kv is not latent}}
+  moe.latent_append %x norm @n eps 1.0e-06 to @kv at %b : tensor<?x10xf32>
+  return
+}
+
+// -----
+
+moe.kv_cache @kv heads 1 key 10 value 0 latent : f32
+moe.weight @n : tensor<8xf32> = #moe.source<"n" in "" : tensor<8xf32>>
+func.func @f(%x: tensor<?x12xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_append' op C2: width 12 of x, expected the cache's key 10}}
+  moe.latent_append %x norm @n eps 1.0e-06 to @kv at %b : tensor<?x12xf32>
+  return
+}
+
+// -----
+
+moe.kv_cache @kv heads 1 key 10 value 0 latent : f32
+moe.weight @n : tensor<11xf32> = #moe.source<"n" in "" : tensor<11xf32>>
+func.func @f(%x: tensor<?x10xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_append' op C3: weight @n is [11], expected [latent] of at most the cache's key 10}}
+  moe.latent_append %x norm @n eps 1.0e-06 to @kv at %b : tensor<?x10xf32>
+  return
+}
+
+// -----
+
+func.func @f(%x: tensor<?x10xf32>, %b: !moe.batch) {
+  // expected-error-re @below {{'moe.latent_append' op C4: eps = {{0\.0.*}} must be positive and finite}}
+  moe.latent_append %x norm @n eps 0.0 to @kv at %b : tensor<?x10xf32>
+  return
+}
+
+// -----
+
+moe.kv_cache @kv heads 1 key 10 value 0 latent : f32
+moe.weight @n : tensor<8xf32> = #moe.source<"n" in "" : tensor<8xf32>>
+func.func @f(%x: tensor<?x10xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.latent_append' op C5: offset + dim = 4 exceeds the head size 2}}
+  moe.latent_append %x norm @n eps 1.0e-06 to @kv at %b rope <dim = 4, base = 1.0e+04> : tensor<?x10xf32>
+  return
+}
+
+// -----
+
+// moe.absorbed_attention
+
+moe.kv_cache @kv heads 1 key 10 value 10 : f32
+moe.weight @w : tensor<2x4x8xf32> = #moe.source<"w" in "" : tensor<2x4x8xf32>>
+func.func @f(%x: tensor<?x20xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.absorbed_attention' op C1: cache @kv is not latent}}
+  %0 = moe.absorbed_attention %x cache @kv weight @w at %b heads 2 scale 0.5 : tensor<?x20xf32> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+moe.kv_cache @kv heads 1 key 10 value 0 latent : f32
+moe.weight @w : tensor<2x4x11xf32> = #moe.source<"w" in "" : tensor<2x4x11xf32>>
+func.func @f(%x: tensor<?x20xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.absorbed_attention' op C2: weight @w is [2, 4, 11], expected [heads, value, latent] = [2, ?, at most the cache's key 10]}}
+  %0 = moe.absorbed_attention %x cache @kv weight @w at %b heads 2 scale 0.5 : tensor<?x20xf32> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+moe.kv_cache @kv heads 1 key 10 value 0 latent : f32
+moe.weight @w : tensor<2x4x8xf32> = #moe.source<"w" in "" : tensor<2x4x8xf32>>
+func.func @f(%x: tensor<?x12xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.absorbed_attention' op C3: query width 12, expected heads * head_dim = 20}}
+  %0 = moe.absorbed_attention %x cache @kv weight @w at %b heads 2 scale 0.5 : tensor<?x12xf32> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+moe.kv_cache @kv heads 1 key 10 value 0 latent : f32
+moe.weight @w : tensor<2x4x8xf32> = #moe.source<"w" in "" : tensor<2x4x8xf32>>
+func.func @f(%x: tensor<?x20xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.absorbed_attention' op C4: result width 20, expected heads * value = 8}}
+  %0 = moe.absorbed_attention %x cache @kv weight @w at %b heads 2 scale 0.5 : tensor<?x20xf32> -> tensor<?x20xf32>
+  return
+}
+
+// -----
+
+func.func @f(%x: tensor<3x20xf32>, %b: !moe.batch) {
+  // expected-error @below {{'moe.absorbed_attention' op C5: }}
+  %0 = moe.absorbed_attention %x cache @kv weight @w at %b heads 2 scale 0.5 : tensor<3x20xf32> -> tensor<4x8xf32>
   return
 }

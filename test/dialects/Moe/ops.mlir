@@ -19,6 +19,8 @@ moe.weight @n256 : tensor<256xf32> = dense<1.0> : tensor<256xf32>
 moe.weight @n64 : tensor<64xf32> = dense<1.0> : tensor<64xf32>
 moe.weight @n128 : tensor<128xf32> = dense<1.0> : tensor<128xf32>
 moe.weight @q : tensor<256x256xbf16> = #moe.source<"q" in "" : tensor<256x256xbf16>>
+moe.weight @kv_b_keys : tensor<4x64x32xbf16> = #moe.source<"kbk" in "" : tensor<4x64x32xbf16>>
+moe.weight @kv_b_values : tensor<4x64x64xbf16> = #moe.source<"kbv" in "" : tensor<4x64x64xbf16>>
 moe.weight @qkv : tensor<512x256xbf16> = #moe.source<"qkv" in "" : tensor<512x256xbf16>>
 moe.weight @qkv_bias : tensor<512xbf16> = #moe.source<"qkv_b" in "" : tensor<512xbf16>>
 moe.weight @kv_b : tensor<384x64xbf16> = #moe.source<"kv_b" in "" : tensor<384x64xbf16>>
@@ -115,6 +117,25 @@ func.func @latent_attention(%q: tensor<?x192xf32>, %c: tensor<?x64xf32>, %r: ten
   // CHECK: moe.latent_attention %[[Q]] cache @latent kv_b @kv_b at %[[BATCH]] heads 4 nope 32 value 64 scale 0.144 : tensor<?x192xf32> -> tensor<?x256xf32>
   %1 = moe.latent_attention %q cache @latent kv_b @kv_b at %batch heads 4 nope 32 value 64 scale 0.144
        : tensor<?x192xf32> -> tensor<?x256xf32>
+  return
+}
+
+// CHECK-LABEL: func.func @fused_latent_attention(
+// CHECK-SAME: %[[Q:.*]]: tensor<?x192xf32>, %[[L:.*]]: tensor<?x320xf32>, %[[KV:.*]]: tensor<?x80xf32>, %[[BATCH:.*]]: !moe.batch)
+func.func @fused_latent_attention(%q: tensor<?x192xf32>, %l: tensor<?x320xf32>,
+                                  %kv: tensor<?x80xf32>, %batch: !moe.batch) {
+  // CHECK: moe.temperature %[[Q]] at %[[BATCH]] scale 0.1 floor_scale 8192.0 offset 0 : tensor<?x192xf32>
+  %0 = moe.temperature %q at %batch scale 0.1 floor_scale 8192.0 offset 0 : tensor<?x192xf32>
+  // CHECK: moe.latent_query %[[Q]] weight @kv_b_keys at %[[BATCH]] heads 4 rope <dim = 16, offset = 32, interleaved, base = 10000.0> : tensor<?x192xf32> -> tensor<?x320xf32>
+  %1 = moe.latent_query %q weight @kv_b_keys at %batch heads 4
+       rope <dim = 16, offset = 32, interleaved, base = 1.0e+04> : tensor<?x192xf32> -> tensor<?x320xf32>
+  // CHECK: moe.latent_query %[[Q]] weight @kv_b_keys at %[[BATCH]] heads 4 : tensor<?x192xf32> -> tensor<?x320xf32>
+  %2 = moe.latent_query %q weight @kv_b_keys at %batch heads 4 : tensor<?x192xf32> -> tensor<?x320xf32>
+  // CHECK: moe.latent_append %[[KV]] norm @n64 eps 1.0e-06 to @latent at %[[BATCH]] rope <dim = 16, base = 10000.0> : tensor<?x80xf32>
+  moe.latent_append %kv norm @n64 eps 1.0e-06 to @latent at %batch rope <dim = 16, base = 1.0e+04> : tensor<?x80xf32>
+  // CHECK: moe.absorbed_attention %[[L]] cache @latent weight @kv_b_values at %[[BATCH]] heads 4 scale 0.144 : tensor<?x320xf32> -> tensor<?x256xf32>
+  %3 = moe.absorbed_attention %l cache @latent weight @kv_b_values at %batch heads 4 scale 0.144
+       : tensor<?x320xf32> -> tensor<?x256xf32>
   return
 }
 

@@ -162,3 +162,21 @@ func.func @rotation_read_twice(%x: tensor<?x32xf32>, %q: tensor<?x48xf32>, %batc
   %a = moe.latent_attention %qr cache @kv kv_b @b at %batch heads 4 nope 8 value 6 scale 0.25 : tensor<?x48xf32> -> tensor<?x24xf32>
   return %a, %qr : tensor<?x24xf32>, tensor<?x48xf32>
 }
+
+// -----
+
+moe.weight @l : tensor<16x32xbf16> = #moe.source<"l" in "m" : tensor<16x32xbf16>>
+moe.weight @r : tensor<4x32xbf16> = #moe.source<"r" in "m" : tensor<4x32xbf16>>
+moe.weight @b : tensor<24x16xbf16> = #moe.source<"b" in "m" : tensor<24x16xbf16>>
+moe.weight @n : tensor<16xbf16> = #moe.source<"n" in "m" : tensor<16xbf16>>
+moe.kv_cache @kv heads 1 key 20 value 0 latent : f32
+
+func.func @no_nope(%x: tensor<?x32xf32>, %q: tensor<?x16xf32>, %batch: !moe.batch) -> tensor<?x24xf32> {
+  %l = moe.linear %x weight @l : tensor<?x32xf32> -> tensor<?x16xf32>
+  %r = moe.linear %x weight @r : tensor<?x32xf32> -> tensor<?x4xf32>
+  %ln = moe.norm rms %l weight @n eps 1.0e-06 : tensor<?x16xf32>
+  moe.cache_append %ln, %r to @kv at %batch : tensor<?x16xf32>, tensor<?x4xf32>
+  // expected-error@+1 {{cannot fuse latent attention: its heads have no part that the latent is a key for}}
+  %a = moe.latent_attention %q cache @kv kv_b @b at %batch heads 4 nope 0 value 6 scale 0.25 : tensor<?x16xf32> -> tensor<?x24xf32>
+  return %a : tensor<?x24xf32>
+}

@@ -59,8 +59,6 @@ LatentAttention readLatentAttention(ConfigReader &config, MLIRContext &context,
                  text(given) + " contradicts qk_nope_head_dim + qk_rope_head_dim " + text(headDim));
   if (!config.failed() && spec.ropeDim % 2 != 0)
     config.error("qk_rope_head_dim", text(spec.ropeDim) + " is odd; pairs are rotated");
-  if (!config.failed() && spec.ropeDim % 2 != 0)
-    config.error("qk_rope_head_dim", text(spec.ropeDim) + " is odd, but entries rotate in pairs");
   result.keyRope = readRope(config, context, spec.ropeDim, decoder.maxPosition,
                             {.theta = 1e4, .interleaved = interleaved});
   if (!result.keyRope)

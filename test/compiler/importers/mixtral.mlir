@@ -12,8 +12,8 @@
 // CHECK-NEXT: moe.weight @layers.1.attn.q : tensor<64x64xbf16>
 // CHECK-NEXT: moe.weight @layers.1.attn.k : tensor<32x64xbf16>
 // CHECK-NEXT: moe.weight @layers.1.attn.v : tensor<32x64xbf16>
-// CHECK-NEXT: moe.kv_cache @layers.1.kv heads 2 key 16 value 16 : bf16
 // CHECK-NEXT: moe.weight @layers.1.attn.o : tensor<64x64xbf16>
+// CHECK-NEXT: moe.kv_cache @layers.1.kv heads 2 key 16 value 16 : bf16
 // CHECK-NEXT: moe.weight @layers.1.post_norm : tensor<64xbf16>
 // CHECK-NEXT: moe.weight @layers.1.router : tensor<8x64xbf16> = #moe.source<"model.layers.1.block_sparse_moe.gate.weight"
 // CHECK-NEXT: moe.weight @layers.1.experts.gate : tensor<8x96x64xbf16> = #moe.stack<"model.layers.1.block_sparse_moe.experts.{}.w1.weight" x 8 in ["model.safetensors"]
@@ -26,10 +26,10 @@
 // CHECK-NEXT:   %[[X0:.+]] = moe.embedding %[[IDS]] table @embed
 // CHECK-NEXT:   %[[N0:.+]] = moe.norm rms %[[X0]] weight @layers.0.input_norm eps 1.0e-05
 // CHECK-NEXT:   %[[Q:.+]] = moe.linear %[[N0]] weight @layers.0.attn.q
-// CHECK-NEXT:   %[[K:.+]] = moe.linear %[[N0]] weight @layers.0.attn.k
-// CHECK-NEXT:   %[[V:.+]] = moe.linear %[[N0]] weight @layers.0.attn.v
 // CHECK-NEXT:   %[[QR:.+]] = moe.rope %[[Q]] at %[[BATCH]] heads 4 rope <dim = 16, base = 1.0e+06>
+// CHECK-NEXT:   %[[K:.+]] = moe.linear %[[N0]] weight @layers.0.attn.k
 // CHECK-NEXT:   %[[KR:.+]] = moe.rope %[[K]] at %[[BATCH]] heads 2 rope <dim = 16, base = 1.0e+06>
+// CHECK-NEXT:   %[[V:.+]] = moe.linear %[[N0]] weight @layers.0.attn.v
 // CHECK-NEXT:   moe.cache_append %[[KR]], %[[V]] to @layers.0.kv at %[[BATCH]]
 // CHECK-NEXT:   %[[A:.+]] = moe.attention %[[QR]] cache @layers.0.kv at %[[BATCH]] heads 4 scale
 // CHECK-NEXT:   %[[O:.+]] = moe.linear %[[A]] weight @layers.0.attn.o

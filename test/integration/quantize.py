@@ -228,7 +228,7 @@ def transposed(values, rows, columns):
     return [values[row * columns + column] for column in range(columns) for row in range(rows)]
 
 
-def compressed_packed(group, bits=4, symmetric=True):
+def compressed_packed(group, bits=4, symmetric=True, index=False):
 
     def quantize(m):
         size = group or m.columns
@@ -240,6 +240,9 @@ def compressed_packed(group, bits=4, symmetric=True):
             "weight_scale": ("BF16", [m.rows, groups], pack_floats(scales, "BF16")),
             "weight_shape": ("I64", [2], struct.pack("<2q", m.rows, m.columns)),
         }
+        if index:
+            places = array.array("i", [column // size for column in range(m.columns)])
+            tensors["weight_g_idx"] = ("I32", [m.columns], places.tobytes())
         if not symmetric:  # packed along the rows
             columns = packed_rows(transposed(zeros, m.rows, groups), groups, m.rows, bits)
             words = array.array("I", columns)
@@ -392,8 +395,9 @@ FORMATS = {
                 compressed_packed(32), "i4:group32"),
     "ct-int4-128": (compressed_config("pack-quantized", 4, "int", "group", group_size=128),
                     compressed_packed(128), None),
-    "ct-int4-zeros": (compressed_config("pack-quantized", 4, "int", "group", False, group_size=16),
-                      compressed_packed(16, symmetric=False), "i4:group16"),
+    "ct-int4-zeros": (compressed_config("pack-quantized", 4, "int", "group", False, group_size=16,
+                                        actorder="weight"),
+                      compressed_packed(16, symmetric=False, index=True), "i4:group16"),
     "ct-int4-channel": (compressed_config("pack-quantized", 4, "int", "channel"),
                         compressed_packed(0), "i4:channel"),
     "ct-int8-packed": (compressed_config("pack-quantized", 8, "int", "group", group_size=32),

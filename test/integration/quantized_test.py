@@ -114,6 +114,59 @@ class Mixtures(Quantized):
         self.compare(checkpoint, twin)
 
 
+    def test_experts_that_quantisers_split(self):
+        # Llama 4 stores a layer's experts as one tensor; quantised, each is a linear layer.
+        model = MIXTRAL.parent / "llama4_text"
+        config = json.loads((model / "config.json").read_text())
+        split, shapes = {}, {}
+        for name, shape, dtype, data in quantize.read_checkpoint(model):
+            if ".experts." not in name:
+                split[name] = (dtype, shape, data)
+                continue
+            prefix, part = name.rsplit(".", 1)
+            experts, inputs, outputs = shape
+            values = quantize.floats_of(dtype, data)
+            shapes[name] = shape
+            for expert in range(experts):
+                size = inputs * outputs
+                rows = quantize.transposed(values[expert * size:(expert + 1) * size], inputs,
+                                           outputs)
+                parts = {"down_proj": rows}
+                if part == "gate_up_proj":
+                    half = len(rows) // 2
+                    parts = {"gate_proj": rows[:half], "up_proj": rows[half:]}
+                for each, numbers in parts.items():
+                    split[f"{prefix}.{expert}.{each}.weight"] = (
+                        "F32", [len(numbers) // inputs, inputs],
+                        quantize.pack_floats(numbers, "F32"))
+        folder, quantized, apart = (self.dir / name for name in ("split", "quantized", "apart"))
+        quantize.write_checkpoint(folder, config, split, model)
+        quantize.rewrite(folder, "ct-fp8-channel", quantized, apart,
+                         lambda name, shape: quantize.is_linear(name, shape)
+                         and "router" not in name)
+        settings = json.loads((quantized / "config.json").read_text())
+        settings["quantization_config"]["ignore"] = ["lm_head", "re:.*router$"]
+        (quantized / "config.json").write_text(json.dumps(settings))
+
+        twin = {name: (dtype, shape, data)
+                for name, shape, dtype, data in quantize.read_checkpoint(apart)}
+        for name, (experts, inputs, outputs) in shapes.items():
+            prefix, part = name.rsplit(".", 1)
+            fused = []
+            for expert in range(experts):
+                rows = []
+                for each in ("gate_proj", "up_proj") if part == "gate_up_proj" else ("down_proj",):
+                    _, _, data = twin.pop(f"{prefix}.{expert}.{each}.weight")
+                    rows.extend(quantize.floats_of("F32", data))
+                fused.extend(quantize.transposed(rows, outputs, inputs))
+            twin[name] = ("F32", [experts, inputs, outputs], quantize.pack_floats(fused, "F32"))
+        quantize.write_checkpoint(self.dir / "twin", config, twin, model)
+        self.compare(quantized, self.dir / "twin")
+        formats = plan_formats(self.planned(quantized).stdout)
+        self.assertIn("f8e4m3:channel", [formats.get(f"layers.{layer}.experts.gate_up")
+                                         for layer in range(config["num_hidden_layers"])])
+
+
 class Synthetic(Quantized):
 
     def test_every_configuration_alone(self):
@@ -221,6 +274,8 @@ class Refused(Quantized):
 
     def test_wrong_contents(self):
         self.tensors("gptq", "g_idx", ["g_idx", "holds 0 at 32, expected 1", "desc_act"],
+                     lambda dtype, shape, data: (dtype, shape, bytes(len(data))))
+        self.tensors("ct-int4-zeros", "weight_g_idx", ["weight_g_idx", "holds 0 at 16, expected 1"],
                      lambda dtype, shape, data: (dtype, shape, bytes(len(data))))
         self.tensors("ct-int4", "weight_shape", ["weight_shape", "holds 9 at 1, expected 64"],
                      lambda dtype, shape, data: (dtype, shape, struct.pack("<2q", 64, 9)))

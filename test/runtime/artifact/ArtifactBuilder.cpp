@@ -97,11 +97,9 @@ private:
            {"io:header", "io:logits", "io:sampling", "io:sampled_ids", "a:sample_scratch"});
   }
 
-  void emitLayer(const std::string &p, int layer) {
+  void emitGroupedAttention(const std::string &p) {
     const TinyShape &s = shape;
     const std::string f32 = "f32", k = "kv:" + p + "k", v = "kv:" + p + "v";
-    launch(p + "norm", abi::NormParams{.width = s.hidden},
-           {"io:header", "a:x", "w:" + p + "norm", "", "a:n"});
     launch(p + "qkv",
            abi::QkvParams{.k = s.hidden,
                           .qHeads = s.heads,
@@ -120,6 +118,50 @@ private:
                                 .scale = 0.25},
            {"io:header", "io:positions", "io:token_seq", "io:seq_starts", "io:kv_lengths",
             "io:page_table", "a:q", k, v, "", "a:att", "a:att_scratch"});
+  }
+
+  void emitLatentAttention(const std::string &p) {
+    const TinyShape &s = shape;
+    const std::string f32 = "f32", cache = "kv:" + p + "latents";
+    const int64_t dim = s.headDim;
+    launch(p + "q", abi::LinearParams{.n = 2 * dim * s.heads, .k = s.hidden, .format = f32},
+           {"io:header", "a:n", "w:" + p + "q", "", "a:q"});
+    launch(p + "kv", abi::LinearParams{.n = 2 * dim, .k = s.hidden, .format = f32},
+           {"io:header", "a:n", "w:" + p + "kv", "", "a:kv"});
+    launch(p + "append",
+           abi::LatentAppendParams{.latent = dim, .rotary = dim, .rope = {.dim = dim}},
+           {"io:header", "io:positions", "io:token_seq", "io:kv_lengths", "io:page_table", "a:kv",
+            "w:" + p + "kv_norm", "w:rope", cache});
+    launch(p + "query",
+           abi::LatentQueryParams{.heads = s.heads,
+                                  .latent = dim,
+                                  .nope = dim,
+                                  .rotary = dim,
+                                  .format = f32,
+                                  .rope = {.dim = dim, .offset = dim}},
+           {"io:header", "io:positions", "io:token_seq", "io:kv_lengths", "a:q", "w:" + p + "keys",
+            "w:rope", "a:latent_q"});
+    launch(p + "attention",
+           abi::AbsorbedAttentionParams{.heads = s.heads,
+                                        .latent = dim,
+                                        .rotary = dim,
+                                        .valueDim = dim,
+                                        .format = f32,
+                                        .scale = 0.25},
+           {"io:header", "io:positions", "io:token_seq", "io:seq_starts", "io:kv_lengths",
+            "io:page_table", "a:latent_q", cache, "w:" + p + "values", "a:att", "a:latents",
+            "a:att_scratch"});
+  }
+
+  void emitLayer(const std::string &p, int layer) {
+    const TinyShape &s = shape;
+    const std::string f32 = "f32";
+    launch(p + "norm", abi::NormParams{.width = s.hidden},
+           {"io:header", "a:x", "w:" + p + "norm", "", "a:n"});
+    if (s.latent)
+      emitLatentAttention(p);
+    else
+      emitGroupedAttention(p);
     launch(p + "o", abi::LinearParams{.n = s.hidden, .k = s.heads * s.headDim, .format = f32},
            {"io:header", "a:att", "w:" + p + "o", "", "a:delta"});
     launch(p + "post", abi::ResidualNormParams{.width = s.hidden},

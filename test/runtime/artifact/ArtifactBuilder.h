@@ -29,6 +29,7 @@ struct TinyShape {
   int maxBatchTokens = 16, maxSeqs = 4, maxSeqLen = 48, maxLogitRows = 16;
   int pageSize = 4, numPages = 24;
   std::vector<int> buckets = {1, 4, 16};
+  bool latent = false; ///< latent attention with latents, parts and values of headDim entries
 };
 
 /// A plan with the weights it names.

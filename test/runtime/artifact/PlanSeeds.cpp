@@ -32,6 +32,8 @@ int main(int argc, char **argv) {
   Status status = writeSeed(argv[1], "moe", {.buckets = {16}});
   if (status.isOk())
     status = writeSeed(argv[1], "plain", {.layers = 0});
+  if (status.isOk())
+    status = writeSeed(argv[1], "latent", {.buckets = {16}, .latent = true});
   if (!status.isOk())
     std::fprintf(stderr, "%s\n", status.toString().c_str());
   return status.isOk() ? 0 : 1;

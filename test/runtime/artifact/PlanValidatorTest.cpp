@@ -176,6 +176,35 @@ TEST(PlanValidator, RefusesHostilePlans) {
   }
 }
 
+TEST(PlanValidator, ChecksLatentAttention) {
+  test::TempDir dir;
+  ASSERT_TRUE(test::writeArtifact(dir.file("tiny"), test::makeTinyModel({.latent = true})).isOk());
+  auto valid = parsePlan(MappedFile::open(dir.file("tiny/plan.pb"))->bytes());
+  auto weights = SafetensorsFile::open(dir.file("tiny/weights/rank-0.safetensors"));
+  ASSERT_TRUE(valid.isOk() && weights.isOk());
+  const WeightsFacts facts{weights->fileSize(), &weights->header()};
+  Status status = validatePlan(*valid, {&facts, 1}).status();
+  ASSERT_TRUE(status.isOk()) << status.toString();
+  // clang-format off
+  const Mutation mutations[] = {
+      {"WideCache", [](auto &p) { param(p, "layers.0.append", "rotary").set_i(32); }, "argument 5 \"x\" of latent_append: has "},
+      {"RotationOutside", [](auto &p) { param(p, "layers.0.query", "rope_offset").set_i(8); }, "\"rope_offset\" is 8, outside [16, 16]"},
+      {"MoreHeads", [](auto &p) { param(p, "layers.0.attention", "heads").set_i(3); }, "argument 6 \"q\" of absorbed_attention: has "},
+      {"ShortCache", [](auto &p) { arg(p, "layers.0.attention", 7).set_bytes(64); }, "argument 7 \"cache\" of absorbed_attention: has 64 bytes"},
+      {"LatentsOverOutput", [](auto &p) { arg(p, "layers.0.attention", 10) = arg(p, "layers.0.attention", 9); }, "\"out\" is written and overlaps argument 10 \"latents\""},
+      {"FalsePageTable", [](auto &p) { arg(p, "layers.0.append", 4).set_offset(io(p, "logits").offset()); }, "argument 4 \"page_table\" of latent_append: must be the IO buffer"},
+      {"CacheInWeights", [](auto &p) { arg(p, "layers.0.append", 8).set_slab(1); arg(p, "layers.0.append", 8).set_bytes(64); }, "argument 8 \"cache\" of latent_append: has 64 bytes"},
+  };
+  // clang-format on
+  for (const Mutation &mutation : mutations) {
+    SCOPED_TRACE(mutation.name);
+    proto::Plan plan = *valid;
+    mutation.apply(plan);
+    EXPECT_THAT(std::string(validatePlan(plan, {&facts, 1}).status().message()),
+                HasSubstr(mutation.message));
+  }
+}
+
 TEST(PlanRecords, SmallBucketsHaveFewSequences) {
   proto::Limits limits;
   limits.set_max_seqs(8);

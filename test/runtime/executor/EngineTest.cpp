@@ -112,8 +112,15 @@ TEST_F(EngineTest, InfoSaysWhatThePlanAllows) {
   EXPECT_EQ(*engine->readArtifactFile("tokenizer.json"), "{}\n");
 }
 
-TEST_F(EngineTest, ChunkedPrefillEqualsWholePrefill) {
-  load();
+/// Properties that must hold whatever kind of attention a model has.
+class EngineAttentionTest : public EngineTest, public testing::WithParamInterface<bool> {
+protected:
+  void SetUp() override { load({.latent = GetParam()}); }
+};
+INSTANTIATE_TEST_SUITE_P(Kinds, EngineAttentionTest, testing::Bool(),
+                         [](const auto &info) { return info.param ? "Latent" : "Grouped"; });
+
+TEST_P(EngineAttentionTest, ChunkedPrefillEqualsWholePrefill) {
   std::vector<int32_t> tokens = someTokens(13);
   std::vector<float> whole = run(create(), tokens, 13);
   for (int chunk : {1, 2, 5, 12}) {
@@ -129,8 +136,7 @@ TEST_F(EngineTest, ChunkedPrefillEqualsWholePrefill) {
   }
 }
 
-TEST_F(EngineTest, MixedBatchEqualsSequencesAlone) {
-  load();
+TEST_P(EngineAttentionTest, MixedBatchEqualsSequencesAlone) {
   const int lengths[] = {9, 3, 6};
   std::vector<std::vector<int32_t>> tokens;
   std::vector<std::vector<float>> alone;
@@ -276,8 +282,7 @@ TEST_F(EngineTest, PagesRunOutAndReturn) {
   expectNear(run(create(), tokens, 1), reused, 1e-6f);
 }
 
-TEST_F(EngineTest, StepsAllocateNothing) {
-  load();
+TEST_P(EngineAttentionTest, StepsAllocateNothing) {
   std::vector<int32_t> prompt = someTokens(9), token = {5};
   std::vector<StepEntry> entries = {
       {.sequence = create(), .tokens = prompt, .sample = true, .sampling = {.temperature = 1}},

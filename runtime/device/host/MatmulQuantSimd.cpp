@@ -12,10 +12,12 @@
 // additions, and so every bit, is the same for every number of rows and size of block.
 //
 // e4m3 codes become float16 with two operations on their bits, 2^8 too small: the exponents' biases
-// are 7 and 15, and subnormal numbers stay such, which the widening load handles at full speed,
-// unlike arithmetic on float32 with tiny exponents. Four-bit codes become int8, integers by losing
-// their zero point, E2M1 through a table of twice their values. The powers of two missing or in
-// excess are part of the staged scale.
+// are 7 and 15, and subnormal numbers stay such, which the widening load handles at full speed. A
+// single row takes them in place, as float32 with tiny exponents; the scales of a published
+// checkpoint make subnormal codes rare, and so what some processors take for them. All factors are
+// powers of two, so the sums are the same bit for bit. Four-bit codes become int8, integers by
+// losing their zero point, E2M1 through a table of twice their values. The powers of two missing or
+// in excess are part of the staged scale.
 //
 //===------------------------------------------------------------------------===//
 #include "runtime/device/host/Isa.h"
@@ -24,6 +26,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "runtime/device/host/MatmulQuantSimd.cpp"
@@ -64,8 +70,10 @@ constexpr int64_t kBlockScaleBytes = kBlockK / quant::kMinGroupColumns * 64;
 
 // Codes in a block, 16 of a step after each other; a group of them follows its 16 scales.
 
+/// Activations and scales are multiplied by kFactor as they are used, a power of two.
 struct ByteCodes {
   using T = int8_t;
+  static constexpr float kFactor = 1;
   static HWY_INLINE V load(const T *p) {
     return hn::ConvertTo(D(),
                          hn::PromoteTo(hn::Rebind<int32_t, D>(), hn::LoadU(hn::Rebind<T, D>(), p)));
@@ -73,12 +81,27 @@ struct ByteCodes {
 };
 struct HalfCodes {
   using T = hwy::float16_t;
+  static constexpr float kFactor = 1;
   static HWY_INLINE V load(const T *p) {
     return hn::PromoteTo(D(), hn::LoadU(hn::Rebind<T, D>(), p));
   }
 };
+/// Packed e4m3 codes, 2^120 too small: the bits in their places of a float32, whose exponents are
+/// biased by 127 instead of 7. The factor keeps products far from numbers that lose bits.
+struct TinyCodes {
+  using T = uint8_t;
+  static constexpr float kFactor = 0x1p60f;
+  static HWY_INLINE V load(const T *p) {
+    const hn::Rebind<int32_t, D> d;
+    const auto codes = hn::LoadU(hn::Rebind<int8_t, D>(), reinterpret_cast<const int8_t *>(p));
+    // The sign arrives in the five highest bits.
+    const auto bits = hn::ShiftLeft<20>(hn::PromoteTo(d, codes));
+    return hn::BitCast(D(), hn::And(bits, hn::Set(d, int32_t(0x87f00000u))));
+  }
+};
 struct FloatCodes {
   using T = float;
+  static constexpr float kFactor = 1;
   static HWY_INLINE V load(const T *p) { return hn::LoadU(D(), p); }
 };
 
@@ -114,6 +137,24 @@ struct PackedF8 {
     constexpr int lanes = int(D16::kPrivateN);
     for (int i = 0; i < 16; i += lanes)
       hn::StoreU(halfBits<D16>(p + i), D16(), reinterpret_cast<int16_t *>(out) + i);
+  }
+};
+
+/// The same codes for a single row, which staging would cost more than it saves. Subnormal codes
+/// are subnormal float32 here, so the processor must not take those as zero.
+struct PackedTinyF8 {
+  using Staged = TinyCodes;
+  static constexpr int64_t kUnitSteps = 1, kUnitBytes = 16, kZeroBytes = 0;
+  static constexpr float kFactor = 1;
+  static constexpr bool kInPlace = true;
+
+  static HWY_INLINE bool isExact() {
+#if HWY_ARCH_X86
+    constexpr unsigned subnormalsAreZero = 1u << 6;
+    return (_mm_getcsr() & subnormalsAreZero) == 0;
+#else
+    return false;
+#endif
   }
 };
 
@@ -211,6 +252,12 @@ struct Stretch {
   int64_t nextStride = 0, nextStep = 0; ///< bytes from panel to panel, and per step
 };
 
+/// Activation k of a row, in all lanes.
+template <class Codes> HWY_INLINE V activation(const float *row, int64_t k) {
+  const V a = hn::Set(D(), row[k]);
+  return Codes::kFactor == 1 ? a : hn::Mul(a, hn::Set(D(), Codes::kFactor));
+}
+
 /// sum += x[.][k] * codes of that step.
 template <class Codes, int R, int P>
 HWY_INLINE void addStep(const float *const (&row)[R], int64_t k, const std::byte *codes,
@@ -224,7 +271,7 @@ HWY_INLINE void addStep(const float *const (&row)[R], int64_t k, const std::byte
   if constexpr (R < P * kVecs) {
     V a[R];
     for (int r = 0; r < R; ++r)
-      a[r] = hn::Set(D(), row[r][k]);
+      a[r] = activation<Codes>(row[r], k);
     for (int v = 0; v < P * kVecs; ++v) {
       const V w = load(v);
       for (int r = 0; r < R; ++r)
@@ -235,7 +282,7 @@ HWY_INLINE void addStep(const float *const (&row)[R], int64_t k, const std::byte
     for (int v = 0; v < P * kVecs; ++v)
       w[v] = load(v);
     for (int r = 0; r < R; ++r) {
-      const V a = hn::Set(D(), row[r][k]);
+      const V a = activation<Codes>(row[r], k);
       for (int v = 0; v < P * kVecs; ++v)
         sum[r][v] = hn::MulAdd(a, w[v], sum[r][v]);
     }
@@ -279,7 +326,9 @@ HWY_INLINE void tile(const float *const *x, const Stretch &stretch, const std::b
     }
     for (int v = 0; v < P * kVecs; ++v) {
       const auto *scales = reinterpret_cast<const float *>(block + v / kVecs * stride);
-      const V scale = hn::LoadU(d, scales + v % kVecs * kLanes);
+      V scale = hn::LoadU(d, scales + v % kVecs * kLanes);
+      if constexpr (Codes::kFactor != 1)
+        scale = hn::Mul(scale, hn::Set(d, Codes::kFactor));
       for (int r = 0; r < R; ++r) {
         float *to = out + r * ldo + v * kLanes;
         hn::StoreU(hn::MulAdd(scale, sum[r][v], hn::LoadU(d, to)), d, to);
@@ -465,6 +514,11 @@ HWY_INLINE void product(const float *const *x, int64_t rows, const PanelShape &s
   const Panels<Packed> panels(shape);
   for (int64_t r = 0; r < rows; ++r)
     std::memset(out + r * ldo, 0, size_t(count) * 16 * sizeof(float));
+  if constexpr (std::is_same_v<Packed, PackedF8>) {
+    if (rows == 1 && PackedTinyF8::isExact())
+      return allPanels<PackedTinyF8, panelsOf(1), false>(x, 1, Panels<PackedTinyF8>(shape), count,
+                                                         w, out, ldo);
+  }
   if (rows >= kFloatRows)
     return allPanels<Packed, kTilePanels, true>(x, rows, panels, count, w, out, ldo);
   switch (panelsOf(rows)) {

@@ -11,6 +11,10 @@
 
 #include "test/runtime/device/HostTesting.h"
 
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
 namespace sluice::host {
 namespace {
 
@@ -111,6 +115,35 @@ TEST(MatmulQuant, EveryCodeHasItsValue) {
     }
   });
 }
+
+#if defined(__SSE__)
+/// A program compiled for fast mathematics has the processor take subnormal float32 as zero.
+TEST(MatmulQuant, SubnormalCodesCountInFastMathPrograms) {
+  ThreadPool pool(1);
+  const int64_t n = 16, k = 7;
+  auto format = *quant::WeightFormat::parse("f8e4m3:channel");
+  quant::testing::QuantSource source(format, n, k, 33);
+  for (int64_t i = 0; i < n * k; ++i)
+    source.codes[size_t(i)] = uint8_t(1 + i % k);
+  auto layout = quant::PackedLayout::create("panel16", format, n, k);
+  ASSERT_TRUE(layout.isOk());
+  PackedWeights w;
+  w.layout = *layout;
+  w.data = AlignedBuffer(layout->totalBytes());
+  ASSERT_TRUE(layout->packRows(quant::PanelRole::kOnly, 0, n, source.rows(), w.data.span()).isOk());
+  const Floats x(size_t(k), 1.0f);
+  constexpr unsigned subnormalsAreZero = 1u << 6;
+  forEachIsa([&] {
+    Floats expected = run(w, x, 1, pool);
+    EXPECT_NE(expected[0], 0.0f);
+    unsigned state = _mm_getcsr();
+    _mm_setcsr(state | subnormalsAreZero);
+    Floats found = run(w, x, 1, pool);
+    _mm_setcsr(state);
+    EXPECT_EQ(found, expected);
+  });
+}
+#endif
 
 TEST(MatmulQuant, ScalesAtTheEndsOfTheirRange) {
   ThreadPool pool(1);

@@ -13,6 +13,7 @@
 #include "runtime/artifact/Artifact.h"
 #include "runtime/device/host/HostKernel.h"
 #include "runtime/device/host/ThreadPool.h"
+#include "runtime/quant/PackedLayout.h"
 #include "sluice/engine.h"
 
 #include <CLI/CLI.hpp>
@@ -66,10 +67,10 @@ struct Product {
 std::vector<Product> productsOf(const Artifact &artifact, int64_t tokens, double &weightBytes) {
   std::vector<Product> products;
   weightBytes = 0;
-  auto bytesOf = [](const std::string &format) { return format == "f32" ? 4.0 : 2.0; };
   auto add = [&](int64_t m, int64_t n, int64_t k, int64_t count, const std::string &format) {
     products.push_back({m, n, k, count});
-    weightBytes += double(n) * double(k) * double(count) * bytesOf(format);
+    quant::WeightFormat stored = valueOf(quant::WeightFormat::parse(format));
+    weightBytes += double(valueOf(quant::packedBytes("panel16", stored, n, k, count)));
   };
   const proto::Bucket &bucket = artifact.plan().ranks(0).buckets(0);
   for (const proto::Command &command : bucket.commands()) {

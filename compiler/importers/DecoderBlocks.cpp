@@ -176,4 +176,16 @@ GatedWeights readExperts(ModelBuilder &model, StringRef pattern, int64_t count, 
           .down = read("experts.down", names.down, {hidden, width})};
 }
 
+Value routedExperts(ModelBuilder &model, Value x, int64_t hidden, const RoutedExperts &experts) {
+  Value logits =
+      model.linear(x, model.weight("router", experts.routerKey, {experts.count, hidden}));
+  FlatSymbolRefAttr correction;
+  if (!experts.correctionKey.empty())
+    correction = model.weight("router_correction", experts.correctionKey, {experts.count});
+  return model.experts(x, model.route(logits, experts.routing, correction),
+                       readExperts(model, experts.expertPattern, experts.count, experts.width,
+                                   hidden, experts.names),
+                       experts.activation);
+}
+
 } // namespace sluice

@@ -105,6 +105,19 @@ GatedWeights readFfn(ModelBuilder &model, llvm::StringRef symbol, llvm::StringRe
 GatedWeights readExperts(ModelBuilder &model, llvm::StringRef pattern, int64_t count, int64_t width,
                          int64_t hidden, const GatedNames &names = {});
 
+/// Routed experts whose router is one weight and whose experts are tensors of their own.
+struct RoutedExperts {
+  int64_t count = 0, width = 0; ///< experts, and the inner width of one
+  moe::RoutingAttr routing;
+  moe::ActivationAttr activation;
+  std::string routerKey = "mlp.gate.weight"; ///< [count, hidden]
+  std::string correctionKey = "";            ///< [count]; empty = choices are not corrected
+  std::string expertPattern = "mlp.experts.{}.";
+  GatedNames names = {};
+};
+mlir::Value routedExperts(ModelBuilder &model, mlir::Value x, int64_t hidden,
+                          const RoutedExperts &experts);
+
 } // namespace sluice
 
 #endif // SLUICE_COMPILER_IMPORTERS_DECODERBLOCKS_H

@@ -105,9 +105,9 @@ public:
   /// index.
   mlir::TypedAttr stackedTensors(llvm::StringRef pattern, int64_t count,
                                  llvm::ArrayRef<int64_t> shape);
-  /// Expression of the numbers of `<key>_blocks` [..., K / 32, 16] and `<key>_scales` [..., K / 32]:
-  /// rows of K 4-bit codes with a power of two per 32, as gpt-oss stores its experts. `shape` is
-  /// that of the numbers, [..., K].
+  /// Expression of the numbers of `<key>_blocks` [..., K / 32, 16] and `<key>_scales` [..., K /
+  /// 32]: rows of K 4-bit codes with a power of two per 32, as gpt-oss stores its experts. `shape`
+  /// is that of the numbers, [..., K].
   mlir::TypedAttr mxfp4Tensor(llvm::StringRef key, llvm::ArrayRef<int64_t> shape);
   /// How the configuration says that the checkpoint is quantised. Where tensor() and
   /// stackedTensors() are asked for a matrix of a quantised module, they return the expression of

@@ -57,12 +57,12 @@ LogicalResult importGlm4Moe(ModelBuilder &model) {
   auto feedForward = [&](int64_t layer, Value x) {
     if (layer < firstSparse)
       return model.ffn(x, readFfn(model, "ffn", "mlp.", denseSize, hidden), activation);
-    Value logits = model.linear(x, model.weight("router", "mlp.gate.weight", {numExperts, hidden}));
-    FlatSymbolRefAttr correction =
-        model.weight("router_correction", "mlp.gate.e_score_correction_bias", {numExperts});
-    Value routed = model.experts(
-        x, model.route(logits, routing, correction),
-        readExperts(model, "mlp.experts.{}.", numExperts, expertSize, hidden), activation);
+    Value routed = routedExperts(model, x, hidden,
+                                 {.count = numExperts,
+                                  .width = expertSize,
+                                  .routing = routing,
+                                  .activation = activation,
+                                  .correctionKey = "mlp.gate.e_score_correction_bias"});
     Value shared = model.ffn(
         x, readFfn(model, "shared", "mlp.shared_experts.", sharedExperts * expertSize, hidden),
         activation);

@@ -76,14 +76,15 @@ LogicalResult importMiniMaxM2(ModelBuilder &model) {
     return groupedAttention(model, x, part);
   };
   auto feedForward = [&](int64_t, Value x) {
-    const std::string prefix = "block_sparse_moe.";
-    Value logits =
-        model.linear(x, model.weight("router", prefix + "gate.weight", {numExperts, hidden}));
-    FlatSymbolRefAttr correction =
-        model.weight("router_correction", prefix + "e_score_correction_bias", {numExperts});
-    GatedWeights experts = readExperts(model, prefix + "experts.{}.", numExperts, expertSize,
-                                       hidden, {"w1", "w3", "w2"});
-    return model.experts(x, model.route(logits, routing, correction), experts, activation);
+    return routedExperts(model, x, hidden,
+                         {.count = numExperts,
+                          .width = expertSize,
+                          .routing = routing,
+                          .activation = activation,
+                          .routerKey = "block_sparse_moe.gate.weight",
+                          .correctionKey = "block_sparse_moe.e_score_correction_bias",
+                          .expertPattern = "block_sparse_moe.experts.{}.",
+                          .names = {"w1", "w3", "w2"}});
   };
   return buildPreNormDecoder(model, decoder, {.attention = attention, .feedForward = feedForward});
 }

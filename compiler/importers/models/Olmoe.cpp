@@ -42,10 +42,9 @@ LogicalResult importOlmoe(ModelBuilder &model) {
     return groupedAttention(model, x, part);
   };
   auto feedForward = [&](int64_t, Value x) {
-    Value logits = model.linear(x, model.weight("router", "mlp.gate.weight", {numExperts, hidden}));
-    return model.experts(x, model.route(logits, routing),
-                         readExperts(model, "mlp.experts.{}.", numExperts, expertSize, hidden),
-                         activation);
+    return routedExperts(
+        model, x, hidden,
+        {.count = numExperts, .width = expertSize, .routing = routing, .activation = activation});
   };
   return buildPreNormDecoder(model, decoder, {.attention = attention, .feedForward = feedForward});
 }

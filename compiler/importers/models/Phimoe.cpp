@@ -68,11 +68,14 @@ LogicalResult importPhimoe(ModelBuilder &model) {
     return groupedAttention(model, x, part);
   };
   auto feedForward = [&](int64_t, Value x) {
-    Value logits = model.linear(
-        x, model.weight("router", "block_sparse_moe.gate.weight", {numExperts, hidden}));
-    GatedWeights experts = readExperts(model, "block_sparse_moe.experts.{}.", numExperts,
-                                       expertSize, hidden, {"w1", "w3", "w2"});
-    return model.experts(x, model.route(logits, routing), experts, activation);
+    return routedExperts(model, x, hidden,
+                         {.count = numExperts,
+                          .width = expertSize,
+                          .routing = routing,
+                          .activation = activation,
+                          .routerKey = "block_sparse_moe.gate.weight",
+                          .expertPattern = "block_sparse_moe.experts.{}.",
+                          .names = {"w1", "w3", "w2"}});
   };
   return buildPreNormDecoder(model, decoder,
                              {.normKind = moe::NormKind::Layer,

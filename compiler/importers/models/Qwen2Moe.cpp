@@ -55,10 +55,9 @@ LogicalResult importQwen2Moe(ModelBuilder &model) {
   auto feedForward = [&](int64_t layer, Value x) {
     if (!sparse[layer])
       return model.ffn(x, readFfn(model, "ffn", "mlp.", denseSize, hidden), activation);
-    Value logits = model.linear(x, model.weight("router", "mlp.gate.weight", {numExperts, hidden}));
-    Value routed = model.experts(
-        x, model.route(logits, routing),
-        readExperts(model, "mlp.experts.{}.", numExperts, expertSize, hidden), activation);
+    Value routed = routedExperts(
+        model, x, hidden,
+        {.count = numExperts, .width = expertSize, .routing = routing, .activation = activation});
     Value shared = model.ffn(x, readFfn(model, "shared", "mlp.shared_expert.", sharedSize, hidden),
                              activation);
     shared = model.sigmoidGate(

@@ -51,10 +51,9 @@ LogicalResult importQwen3Moe(ModelBuilder &model) {
   auto feedForward = [&](int64_t layer, Value x) {
     if (!sparse[layer])
       return model.ffn(x, readFfn(model, "ffn", "mlp.", denseSize, hidden), activation);
-    Value logits = model.linear(x, model.weight("router", "mlp.gate.weight", {numExperts, hidden}));
-    return model.experts(x, model.route(logits, routing),
-                         readExperts(model, "mlp.experts.{}.", numExperts, expertSize, hidden),
-                         activation);
+    return routedExperts(
+        model, x, hidden,
+        {.count = numExperts, .width = expertSize, .routing = routing, .activation = activation});
   };
   return buildPreNormDecoder(model, decoder, {.attention = attention, .feedForward = feedForward});
 }

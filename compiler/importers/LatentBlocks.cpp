@@ -163,14 +163,13 @@ Value deepseekFeedForward(ModelBuilder &model, Value x, int64_t layer, int64_t h
   };
   if (!experts.isSparse(layer))
     return dense("ffn", "mlp.", experts.denseSize);
-  const int64_t count = experts.numExperts;
-  Value logits = model.linear(x, model.weight("router", "mlp.gate.weight", {count, hidden}));
-  FlatSymbolRefAttr correction;
-  if (experts.correction)
-    correction = model.weight("router_correction", "mlp.gate.e_score_correction_bias", {count});
-  Value routed = model.experts(
-      x, model.route(logits, makeRouting(model.context(), experts.rule), correction),
-      readExperts(model, "mlp.experts.{}.", count, experts.expertSize, hidden), activation);
+  Value routed = routedExperts(
+      model, x, hidden,
+      {.count = experts.numExperts,
+       .width = experts.expertSize,
+       .routing = makeRouting(model.context(), experts.rule),
+       .activation = activation,
+       .correctionKey = experts.correction ? "mlp.gate.e_score_correction_bias" : ""});
   if (experts.sharedExperts == 0)
     return routed;
   return model.residual(
@@ -187,9 +186,7 @@ LogicalResult buildDeepseekDecoder(ModelBuilder &model, const DecoderConfig &dec
   for (const char *key :
        {"num_nextn_predict_layers", "num_mtp_layers", "ep_size", "aux_loss_alpha", "seq_aux"})
     config.ignore(key);
-  if (failed(
-          model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, experts.numExperts,
-                       experts.rule.topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, experts.numExperts, experts.rule.topK, std::move(tokens))))
     return failure();
   ignoreNextTokenLayers(model, decoder.numLayers);
   return buildPreNormDecoder(model, decoder,

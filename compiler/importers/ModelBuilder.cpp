@@ -51,25 +51,28 @@ void ModelBuilder::reportConfig() {
   }
 }
 
-LogicalResult ModelBuilder::begin(ModelInfo modelInfo) {
+LogicalResult ModelBuilder::begin(const DecoderConfig &config, int64_t experts, int64_t chosen,
+                                  SpecialTokens specialTokens) {
   scheme = QuantScheme::read(reader, source);
   reader.finish(family.name);
-  if (!reader.failed() && modelInfo.topK > modelInfo.numExperts)
-    reader.error("num_experts_per_tok", std::to_string(modelInfo.topK) +
-                                            " exceeds the number of experts " +
-                                            std::to_string(modelInfo.numExperts));
+  if (!reader.failed() && chosen > experts)
+    reader.error("num_experts_per_tok", std::to_string(chosen) + " exceeds the number of experts " +
+                                            std::to_string(experts));
   if (reader.failed()) {
     reportConfig();
     return failure();
   }
-  info = std::move(modelInfo);
+  sizes = config;
+  numExperts = experts;
+  topK = chosen;
+  tokens = std::move(specialTokens);
   for (const auto &[pattern, what] : scheme.ignoredTensors)
     ignoreTensors(pattern, what);
   for (const std::string &note : scheme.notes)
     emitRemark(locateFile(""), note);
   MLIRContext *ctx = &context();
   Type ids = RankedTensorType::get({ShapedType::kDynamic}, builder.getI32Type());
-  auto type = FunctionType::get(ctx, {ids, moe::BatchType::get(ctx)}, {rows(info.vocabSize), ids});
+  auto type = FunctionType::get(ctx, {ids, moe::BatchType::get(ctx)}, {rows(sizes.vocabSize), ids});
   OpBuilder atEnd = OpBuilder::atBlockEnd(module->getBody());
   step = func::FuncOp::create(atEnd, locate("step"), "step", type);
   builder.setInsertionPointToEnd(step.addEntryBlock());
@@ -269,14 +272,14 @@ void ModelBuilder::setModelInfo() {
   NamedAttribute entries[] = {
       builder.getNamedAttr("name", builder.getStringAttr(source.name())),
       builder.getNamedAttr("family", builder.getStringAttr(family.name)),
-      entry("vocab_size", info.vocabSize),
-      entry("hidden_size", info.hiddenSize),
-      entry("num_layers", info.numLayers),
-      entry("num_experts", info.numExperts),
-      entry("top_k", info.topK),
-      entry("max_position", info.maxPosition),
-      builder.getNamedAttr("eos_token_ids", builder.getDenseI64ArrayAttr(info.tokens.eos)),
-      entry("bos_token_id", info.tokens.bos),
+      entry("vocab_size", sizes.vocabSize),
+      entry("hidden_size", sizes.hiddenSize),
+      entry("num_layers", sizes.numLayers),
+      entry("num_experts", numExperts),
+      entry("top_k", topK),
+      entry("max_position", sizes.maxPosition),
+      builder.getNamedAttr("eos_token_ids", builder.getDenseI64ArrayAttr(tokens.eos)),
+      entry("bos_token_id", tokens.bos),
       entry("total_parameters", total),
       entry("active_parameters", active)};
   (*module)->setAttr(moe::MoeDialect::getModelAttrName(), builder.getDictionaryAttr(entries));
@@ -300,7 +303,7 @@ LogicalResult ModelBuilder::setLimits() {
   int64_t tokens = choose("max-batch-tokens", options.maxBatchTokens, 512, 1 << 20, "");
   int64_t seqs =
       choose("max-seqs", options.maxSeqs, 16, tokens, ", the tokens of a step (max-batch-tokens)");
-  int64_t seqLen = choose("max-seq-len", options.maxSeqLen, 4096, info.maxPosition,
+  int64_t seqLen = choose("max-seq-len", options.maxSeqLen, 4096, sizes.maxPosition,
                           ", the positions the model was trained for (max_position_embeddings)");
   int64_t logitRows = choose("max-logit-rows", options.maxLogitRows, std::max<int64_t>(seqs, 64),
                              tokens, ", the tokens of a step (max-batch-tokens)");

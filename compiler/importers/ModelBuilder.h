@@ -29,13 +29,6 @@
 
 namespace sluice {
 
-/// What the module says about the model as a whole (moe.model).
-struct ModelInfo {
-  int64_t vocabSize = 0, hiddenSize = 0, numLayers = 0, numExperts = 0, topK = 0;
-  int64_t maxPosition = 0;
-  SpecialTokens tokens;
-};
-
 /// One layer's grouped attention against its cache.
 struct AttentionSpec {
   int64_t heads = 0, kvHeads = 0, headDim = 0, valueDim = 0;
@@ -87,7 +80,8 @@ public:
 
   /// Ends the reading of the configuration: reports its problems, among them every key that nobody
   /// read, and fails when there is any. Otherwise opens @step; the blocks append to it.
-  mlir::LogicalResult begin(ModelInfo info);
+  mlir::LogicalResult begin(const DecoderConfig &sizes, int64_t numExperts, int64_t topK,
+                            SpecialTokens tokens);
   /// The step's token ids, tensor<?xi32>.
   mlir::Value tokenIds() { return step.getArgument(0); }
 
@@ -212,7 +206,10 @@ private:
   const ImportOptions &options;
   const ModelFamily &family;
   ConfigReader reader;
-  ModelInfo info;
+  // What the module says about the model as a whole (moe.model).
+  DecoderConfig sizes;
+  int64_t numExperts = 0, topK = 0;
+  SpecialTokens tokens;
   QuantScheme scheme;
 
   mlir::OwningOpRef<mlir::ModuleOp> module;

@@ -161,8 +161,7 @@ LogicalResult importDbrx(ModelBuilder &model) {
         << " differs from rope_theta = " << rope.getBase().getValueAsDouble()
         << " of the rope settings, which is used";
   SpecialTokens tokens = readSpecialTokens(reader, model.checkpoint(), decoder.vocabSize);
-  if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers,
-                          config.numExperts, config.topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, config.numExperts, config.topK, std::move(tokens))))
     return failure();
 
   moe::RoutingAttr routing =

@@ -51,8 +51,7 @@ LogicalResult importErnie4_5Moe(ModelBuilder &model) {
                                 {.theta = 5e5, .interleaved = true});
   SpecialTokens tokens = readSpecialTokens(config, model.checkpoint(), decoder.vocabSize);
   config.ignore("num_nextn_predict_layers");
-  if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, numExperts,
-                          topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, numExperts, topK, std::move(tokens))))
     return failure();
   model.ignoreTensors("model.mtp_*", "they predict further tokens ahead");
 

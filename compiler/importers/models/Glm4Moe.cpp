@@ -40,8 +40,7 @@ LogicalResult importGlm4Moe(ModelBuilder &model) {
   SpecialTokens tokens = readSpecialTokens(config, model.checkpoint(), decoder.vocabSize);
   for (const char *key : {"num_nextn_predict_layers", "num_mtp_layers"})
     config.ignore(key);
-  if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, numExperts,
-                          topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, numExperts, topK, std::move(tokens))))
     return failure();
   ignoreNextTokenLayers(model, decoder.numLayers);
 

@@ -72,8 +72,7 @@ LogicalResult importGptOss(ModelBuilder &model) {
   // The experts' activation is fixed; the other is a note about YaRN's original length.
   config.ignore("hidden_act");
   config.ignore("initial_context_length");
-  if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, numExperts,
-                          topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, numExperts, topK, std::move(tokens))))
     return failure();
 
   const int64_t hidden = decoder.hiddenSize;

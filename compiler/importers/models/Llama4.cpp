@@ -166,8 +166,7 @@ LogicalResult importLlama4(ModelBuilder &model) {
   // Noise while training, which kind of cache generate() makes, and a note of a quantizer.
   for (const char *key : {"router_jitter_noise", "cache_implementation", "for_llm_compressor"})
     config.ignore(key);
-  if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, numExperts,
-                          topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, numExperts, topK, std::move(tokens))))
     return failure();
   if (nested)
     for (const char *pattern : {"vision_model.*", "multi_modal_projector.*"})

@@ -61,8 +61,7 @@ LogicalResult importMiniMaxM2(ModelBuilder &model) {
   for (const char *key : {"router_jitter_noise", "mlp_intermediate_size", "use_mtp",
                           "num_mtp_modules", "mtp_transformer_layers"})
     config.ignore(key);
-  if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, numExperts,
-                          topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, numExperts, topK, std::move(tokens))))
     return failure();
   ignoreNextTokenLayers(model, decoder.numLayers);
 

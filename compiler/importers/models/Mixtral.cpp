@@ -30,8 +30,7 @@ LogicalResult importMixtral(ModelBuilder &model) {
   SpecialTokens tokens = readSpecialTokens(config, model.checkpoint(), decoder.vocabSize);
   // Noise on the router's input while training.
   config.ignore("router_jitter_noise");
-  if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, numExperts,
-                          topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, numExperts, topK, std::move(tokens))))
     return failure();
 
   const int64_t hidden = decoder.hiddenSize;

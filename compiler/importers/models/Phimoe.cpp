@@ -54,8 +54,7 @@ LogicalResult importPhimoe(ModelBuilder &model) {
   SpecialTokens tokens = readSpecialTokens(config, model.checkpoint(), decoder.vocabSize);
   // Noise on the router's input while training. Unlike the key above, it does not reach inference.
   config.ignore("input_jitter_noise");
-  if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, numExperts,
-                          topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, numExperts, topK, std::move(tokens))))
     return failure();
 
   const int64_t hidden = decoder.hiddenSize;

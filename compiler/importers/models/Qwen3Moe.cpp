@@ -35,8 +35,7 @@ LogicalResult importQwen3Moe(ModelBuilder &model) {
   moe::RopeAttr rope =
       readRope(config, context, decoder.headDim, decoder.maxPosition, {.theta = 1e4});
   SpecialTokens tokens = readSpecialTokens(config, model.checkpoint(), decoder.vocabSize);
-  if (failed(model.begin({decoder.vocabSize, decoder.hiddenSize, decoder.numLayers, numExperts,
-                          topK, decoder.maxPosition, std::move(tokens)})))
+  if (failed(model.begin(decoder, numExperts, topK, std::move(tokens))))
     return failure();
 
   const int64_t hidden = decoder.hiddenSize;

@@ -128,8 +128,8 @@ uint64_t pagesPerSequence(const proto::Limits &limits) {
   return (limits.max_seq_len() + size - 1) / size;
 }
 
-Result<std::vector<std::pair<const char *, uint64_t>>> ioBufferBytes(const proto::Limits &limits,
-                                                                     uint32_t vocabSize) {
+Result<std::vector<std::pair<const char *, uint64_t>>>
+ioBufferBytes(const proto::Limits &limits, uint32_t vocabSize, uint32_t dpGroups) {
   // Products of two 32-bit counts and a small factor fit 64 bits after the checks.
   const uint64_t tokens = limits.max_batch_tokens(), seqs = limits.max_seqs(),
                  rows = limits.max_logit_rows(), pages = pagesPerSequence(limits);
@@ -139,7 +139,7 @@ Result<std::vector<std::pair<const char *, uint64_t>>> ioBufferBytes(const proto
       std::max(table, logits) > uint64_t(1) << 62)
     return resourceExhausted("the page table or the logits of one step exceed 2^62 bytes; lower "
                              "max_seqs, max_seq_len or max_logit_rows");
-  return std::vector<std::pair<const char *, uint64_t>>{
+  std::vector<std::pair<const char *, uint64_t>> buffers = {
       {abi::kIoHeader, sizeof(abi::StepHeader)},
       {abi::kIoTokenIds, 4 * tokens},
       {abi::kIoPositions, 4 * tokens},
@@ -152,6 +152,11 @@ Result<std::vector<std::pair<const char *, uint64_t>>> ioBufferBytes(const proto
       {abi::kIoLogits, logits},
       {abi::kIoSampledIds, 4 * rows},
   };
+  if (dpGroups > 1)
+    buffers.insert(buffers.end(), {{abi::kIoGlobalHeader, sizeof(abi::StepHeader)},
+                                   {abi::kIoGroupTokens, 4 * uint64_t(dpGroups)},
+                                   {abi::kIoGroupLogitRows, 4 * uint64_t(dpGroups)}});
+  return buffers;
 }
 
 } // namespace sluice

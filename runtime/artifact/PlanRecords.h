@@ -24,7 +24,7 @@ namespace sluice {
 
 /// The version of plan.pb that this build writes, and the newest major it reads.
 inline constexpr uint32_t kPlanMajor = 1;
-inline constexpr uint32_t kPlanMinor = 0;
+inline constexpr uint32_t kPlanMinor = 1;
 
 /// Decodes plan.pb. Fails with kVersionMismatch when its major version is newer (whatever else it
 /// holds), kDataCorrupt when it is no plan, kResourceExhausted beyond 256 MiB. Checks the encoding
@@ -46,9 +46,15 @@ abi::StepDims bucketDims(const proto::Limits &limits, uint32_t tokens);
 uint64_t pagesPerSequence(const proto::Limits &limits);
 
 /// The IO buffers of a step and their exact bytes, in the order of StepAbi.h, without
-/// expert_counts, which only MoE plans have. Fails when a size exceeds 2^62.
-Result<std::vector<std::pair<const char *, uint64_t>>> ioBufferBytes(const proto::Limits &limits,
-                                                                     uint32_t vocabSize);
+/// expert_counts, which only MoE plans have. `dpGroups` counts the data parallel groups; only with
+/// more than one are there buffers about groups. Fails when a size exceeds 2^62.
+Result<std::vector<std::pair<const char *, uint64_t>>>
+ioBufferBytes(const proto::Limits &limits, uint32_t vocabSize, uint32_t dpGroups = 1);
+
+/// Data parallel groups of a plan: 1 without a record of its parallelism.
+inline uint32_t dpGroups(const proto::Plan &plan) {
+  return plan.has_parallelism() ? plan.parallelism().dp() : 1;
+}
 
 } // namespace sluice
 

@@ -464,7 +464,7 @@ private:
       if (layout.ioBuffers.size() > kMaxIoBuffers)
         return dataCorrupt("has more than " + number(kMaxIoBuffers) + " io buffers");
     }
-    auto expected = ioBufferBytes(plan.limits(), plan.model().vocab_size());
+    auto expected = ioBufferBytes(plan.limits(), plan.model().vocab_size(), dpGroups(plan));
     if (!expected.isOk())
       return asCorrupt(expected.status());
     for (const auto &[name, bytes] : *expected) {

@@ -30,6 +30,13 @@ inline constexpr char kIoLogits[] = "logits";           ///< float32 [R, V], out
 inline constexpr char kIoSampledIds[] = "sampled_ids";  ///< int32 [R], output
 inline constexpr char kIoExpertCounts[] = "expert_counts"; ///< uint32 [MoE layers, E], accumulated
 
+/// With more than one data parallel group, the buffers above describe the sequences of the rank's own
+/// group; sampling, logits and sampled_ids hold the rows of all groups, in the order of groups, and
+/// are equal on every rank. G = number of groups.
+inline constexpr char kIoGlobalHeader[] = "global_header";       ///< StepHeader of all groups
+inline constexpr char kIoGroupTokens[] = "group_tokens";         ///< int32 [G], tokens of each
+inline constexpr char kIoGroupLogitRows[] = "group_logit_rows";  ///< int32 [G]
+
 /// Live counts of one step.
 struct StepHeader {
   int32_t numTokens = 0;

@@ -49,6 +49,37 @@ def ConvertWeights : Pass<"sluice-convert-weights", "::mlir::ModuleOp"> {
   let dependentDialects = ["::sluice::moe::MoeDialect"];
 }
 
+def QuantizeWeights : Pass<"sluice-quantize-weights", "::mlir::ModuleOp"> {
+  let summary = "store the weights of products as codes and scales";
+  let description = [{
+    Wraps weights in `#moe.quantize`; codes and scales are computed while the artifact is
+    written. A rule is FORMAT or FORMAT:SCOPE+SCOPE; a later rule replaces earlier ones
+    where both apply. Formats: fp8-tensor, fp8-channel, fp8-block, int8-channel, int4-g32,
+    int4-g128, mxfp4, nvfp4. Scopes: attention (linear layers that are no other), ffn
+    (dense feed-forward parts), experts, shared (shared experts); all of them when none is
+    named. Routers, embeddings, the head, norms, gates of shared experts and kv_b of latent
+    attention (whose halves are transposed per head) are kept. So are, with a remark,
+    weights that the checkpoint stores quantised. A matrix that a format cannot take (a row
+    that is not whole groups of columns) is an error, or kept with a remark when
+    `skip-unfit` is set. Runs after sluice-convert-weights: what that pass has converted is
+    no longer quantised. `activations` = fp8 also rounds the activations that fp8 weights
+    are multiplied with.
+  }];
+  let options = [
+    ListOption<"rules", "rules", "std::string",
+               "FORMAT or FORMAT:SCOPE+SCOPE, for example mxfp4:experts; lower precision "
+               "decodes faster and costs quality">,
+    ListOption<"exclude", "exclude", "std::string",
+               "glob patterns of weight names that stay as they are, layers.0.*; for layers "
+               "that a format hurts">,
+    Option<"skipUnfit", "skip-unfit", "bool", /*default=*/"false",
+           "keep matrices that a format cannot take instead of refusing them">,
+    Option<"activations", "activations", "std::string", /*default=*/"\"f32\"",
+           "f32, or fp8: e4m3 with a scale per 128 columns, as tensor cores multiply them">,
+  ];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
 //===----------------------------------------------------------------------===//
 // placed
 //===----------------------------------------------------------------------===//

@@ -227,6 +227,35 @@ def Moe_ReciprocalAttr : Moe_WeightNode<"Reciprocal", "reciprocal"> {
   let assemblyFormat = "`<` custom<WeightExpr>($operand) `>`";
 }
 
+def Moe_QuantizeAttr : Moe_WeightNode<"Quantize", "quantize"> {
+  let summary = "numbers rounded to a quantised format, as f32, or what they are rounded to";
+  let description = [{
+    Scales are chosen while the weight is written (runtime/quant/Quantizer.h), so the expression
+    says only to which format of runtime/quant/WeightFormat.h. Passes rearrange the numbers as they
+    do those of any weight; `part` asks for the codes, the scales (and zero points) of blocks of
+    rows and columns, or the factors of rows that nvfp4 has, for the artifact writer. A tensor here
+    is one matrix of the last two axes: experts have scales of their own.
+    ```mlir
+    #moe.quantize<#moe.source<...> to "f8e4m3:block128x128">
+    #moe.quantize<#moe.stack<...> to "mxfp4", part = codes>
+    ```
+    Constraints: (C1) the operand is a weight expression; (C2) it has at least two axes and elements
+    of type f32, bf16 or f16; (C3) the format is a quantised one; (C4) a row is whole groups of
+    columns (tiles may end early); (C5) the format has the part.
+  }];
+  let parameters = (ins "::mlir::TypedAttr":$operand, "::mlir::StringAttr":$format,
+                        DefaultValuedParameter<"::sluice::moe::QuantizePart",
+                                               "::sluice::moe::QuantizePart::Numbers">:$part);
+  let assemblyFormat = "`<` custom<WeightExpr>($operand) `to` custom<PlainString>($format) (`,` `part` `=` $part^)? `>`";
+  let extraClassDeclaration = [{
+    /// Rows and columns that share a scale; those of the whole matrix for one per row or tensor.
+    int64_t getBlockRows() const;
+    int64_t getBlockColumns() const;
+    /// The same quantisation, another part of it.
+    ::mlir::TypedAttr withPart(::sluice::moe::QuantizePart part) const;
+  }];
+}
+
 //===----------------------------------------------------------------------===//
 // Parameter groups
 //===----------------------------------------------------------------------===//

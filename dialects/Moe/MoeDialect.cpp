@@ -134,10 +134,44 @@ static LogicalResult verifyPhase(Operation *op, NamedAttribute attribute) {
   return success();
 }
 
+static LogicalResult verifyActivations(Operation *op, NamedAttribute attribute) {
+  auto format = dyn_cast<StringAttr>(attribute.getValue());
+  if (!format || format.getValue() != "f8e4m3:group128")
+    return fail(op, attribute, 1) << attribute.getValue()
+                                  << " is not \"f8e4m3:group128\", the one format that activations "
+                                     "are rounded to";
+  return success();
+}
+
+/// {ranks, tp, ep, dp}, after partitioning also attention_tp: see docs/parallelism.md.
+static LogicalResult verifyParallel(Operation *op, NamedAttribute attribute) {
+  auto dict = dyn_cast<DictionaryAttr>(attribute.getValue());
+  if (!dict)
+    return fail(op, attribute, 1) << "must be a dictionary";
+  auto number = [&](StringRef key) {
+    auto value = dict.getAs<IntegerAttr>(key);
+    return value && value.getInt() > 0 ? value.getInt() : 0;
+  };
+  int64_t ranks = number("ranks"), tp = number("tp"), ep = number("ep"), dp = number("dp");
+  if (ranks == 0 || tp == 0 || ep == 0 || dp == 0)
+    return fail(op, attribute, 2) << "needs positive integers ranks, tp, ep and dp";
+  if (ranks % tp != 0 || ranks / tp != ep)
+    return fail(op, attribute, 3) << "tp * ep = " << tp << " * " << ep
+                                  << " is not ranks = " << ranks;
+  if (ranks % dp != 0)
+    return fail(op, attribute, 4) << "dp = " << dp << " does not divide ranks = " << ranks;
+  if (dict.contains("attention_tp") &&
+      (number("attention_tp") == 0 || ranks / dp % number("attention_tp") != 0))
+    return fail(op, attribute, 5) << "attention_tp = " << dict.get("attention_tp")
+                                  << " does not divide ranks / dp = " << ranks / dp;
+  return success();
+}
+
 LogicalResult MoeDialect::verifyOperationAttribute(Operation *op, NamedAttribute attribute) {
   StringRef name = attribute.getName();
   bool known = name == getModelAttrName() || name == getLimitsAttrName() ||
-               name == getTargetAttrName() || name == getPhaseAttrName();
+               name == getTargetAttrName() || name == getPhaseAttrName() ||
+               name == getParallelAttrName() || name == getActivationsAttrName();
   if (known && !isa<ModuleOp>(op))
     return op->emitError() << "'" << name << "' belongs on the module, not on '" << op->getName()
                            << "'";
@@ -147,6 +181,10 @@ LogicalResult MoeDialect::verifyOperationAttribute(Operation *op, NamedAttribute
     return verifyLimits(op, attribute);
   if (name == getPhaseAttrName())
     return verifyPhase(op, attribute);
+  if (name == getParallelAttrName())
+    return verifyParallel(op, attribute);
+  if (name == getActivationsAttrName())
+    return verifyActivations(op, attribute);
   if (name == getTargetAttrName() && !isa<StringAttr>(attribute.getValue()))
     return fail(op, attribute, 1) << "must be a string";
   return success();

@@ -34,8 +34,13 @@ def Moe_Dialect : Dialect {
     static constexpr llvm::StringLiteral getLimitsAttrName() { return "moe.limits"; }
     /// Module attribute (string) with the name of the target description.
     static constexpr llvm::StringLiteral getTargetAttrName() { return "moe.target"; }
+    /// Module attribute (dictionary) with the numbers of ranks that share what; absent: one rank.
+    static constexpr llvm::StringLiteral getParallelAttrName() { return "moe.parallel"; }
     /// Module attribute (string) with the last phase whose passes have all run.
     static constexpr llvm::StringLiteral getPhaseAttrName() { return "moe.phase"; }
+    /// Module attribute (string): format that activations of products are rounded to,
+    /// "f8e4m3:group128", where their weights are f8e4m3; absent = none are.
+    static constexpr llvm::StringLiteral getActivationsAttrName() { return "moe.activations"; }
     /// Function attribute (i64): the rank whose program a function is, after partitioning.
     static constexpr llvm::StringLiteral getRankAttrName() { return "moe.rank"; }
     ::mlir::Attribute parseAttribute(::mlir::DialectAsmParser &parser,
@@ -95,6 +100,11 @@ def Moe_ScoreFunction : Moe_Enum<"ScoreFunction", "router score function", [
 def Moe_GroupScore : Moe_Enum<"GroupScore", "score of a group of experts", [
   I32EnumAttrCase<"None", 0, "none">, I32EnumAttrCase<"Max", 1, "max">,
   I32EnumAttrCase<"Top2Sum", 2, "top2_sum">]>;
+
+def Moe_QuantizePart : Moe_Enum<"QuantizePart", "what is meant of a quantised weight", [
+  I32EnumAttrCase<"Numbers", 0, "numbers">, I32EnumAttrCase<"Codes", 1, "codes">,
+  I32EnumAttrCase<"Scales", 2, "scales">, I32EnumAttrCase<"Zeros", 3, "zeros">,
+  I32EnumAttrCase<"RowScales", 4, "row_scales">]>;
 
 def Moe_QkNorm : Moe_Enum<"QkNorm", "normalisation of queries and keys", [
   I32EnumAttrCase<"None", 0, "none">, I32EnumAttrCase<"PerHead", 1, "per_head">,

@@ -44,9 +44,32 @@ TypedAttr reshape(TypedAttr operand, ArrayRef<int64_t> shape) {
   return asTyped(
       moe::ReshapeAttr::get(operand.getContext(), operand, typeOf(operand).clone(shape)));
 }
+/// The part of the columns' own quantisation where that is the same as the columns of the whole
+/// one's: scales of rows that are cut need not be searched for again and again. Null otherwise.
+TypedAttr sliceColumns(moe::QuantizeAttr node, int64_t begin, int64_t size) {
+  using moe::QuantizePart;
+  int64_t rank = typeOf(node.getOperand()).getRank();
+  int64_t columns = shapeOf(node.getOperand()).back(), block = node.getBlockColumns();
+  if (block == columns || node.getFormat().getValue() == "nvfp4") // scales follow from whole rows
+    return {};
+  bool codes = node.getPart() == QuantizePart::Codes;
+  int64_t first = codes ? begin : begin * block;
+  int64_t count = codes ? size : std::min(size * block, columns - first);
+  if (first % block != 0 || (count % block != 0 && first + count != columns))
+    return {};
+  auto source = asTyped(moe::SliceAttr::get(node.getContext(), node.getOperand(), rank - 1, first,
+                                            count, /*stride=*/1));
+  return asTyped(
+      moe::QuantizeAttr::get(node.getContext(), source, node.getFormat(), node.getPart()));
+}
+
 TypedAttr slice(TypedAttr operand, int64_t axis, int64_t begin, int64_t size, int64_t stride = 1) {
   if (begin == 0 && shapeOf(operand)[axis] == size)
     return operand;
+  if (auto node = dyn_cast<moe::QuantizeAttr>(operand);
+      node && axis == typeOf(operand).getRank() - 1 && stride == 1)
+    if (TypedAttr part = sliceColumns(node, begin, size))
+      return part;
   return asTyped(moe::SliceAttr::get(operand.getContext(), operand, axis, begin, size, stride));
 }
 
@@ -113,6 +136,23 @@ MaybeGrid gridOf(moe::DequantizeAttr node) {
   grid.origin = node.getOrigin();
   std::tie(grid.scales, grid.blockRows) =
       grid.zeros ? std::pair(node.getScales(), int64_t(1)) : peelRows(node.getScales());
+  return grid;
+}
+
+MaybeGrid gridOf(moe::QuantizeAttr node) {
+  using moe::QuantizePart;
+  auto format = quant::WeightFormat::parse(node.getFormat().getValue().str());
+  if (node.getPart() != QuantizePart::Numbers || !format.isOk())
+    return std::nullopt;
+  Grid grid;
+  grid.codes = node.withPart(QuantizePart::Codes);
+  grid.scales = node.withPart(QuantizePart::Scales);
+  if (format->zeroPoint)
+    grid.zeros = node.withPart(QuantizePart::Zeros);
+  if (format->hasRowScale())
+    grid.rowScales = node.withPart(QuantizePart::RowScales);
+  grid.blockRows = node.getBlockRows();
+  grid.group = node.getBlockColumns();
   return grid;
 }
 
@@ -325,8 +365,8 @@ MaybeGrid gridOf(moe::ReshapeAttr node) {
 
 MaybeGrid gridOf(TypedAttr expr) {
   return llvm::TypeSwitch<Attribute, MaybeGrid>(expr)
-      .Case<moe::DequantizeAttr, moe::SliceAttr, moe::TakeAttr, moe::ConcatAttr, moe::TransposeAttr,
-            moe::ReshapeAttr>([](auto node) { return gridOf(node); })
+      .Case<moe::DequantizeAttr, moe::QuantizeAttr, moe::SliceAttr, moe::TakeAttr, moe::ConcatAttr,
+            moe::TransposeAttr, moe::ReshapeAttr>([](auto node) { return gridOf(node); })
       .Default([](Attribute) { return std::nullopt; });
 }
 
@@ -355,7 +395,7 @@ std::string nameFormat(const Grid &grid) {
 } // namespace
 
 bool isQuantized(TypedAttr expr) {
-  if (isa<moe::DequantizeAttr>(expr))
+  if (isa<moe::DequantizeAttr, moe::QuantizeAttr>(expr))
     return true;
   auto node = dyn_cast<moe::WeightExprInterface>(expr);
   return node && llvm::any_of(node.getOperandExprs(), isQuantized);
@@ -371,6 +411,21 @@ std::optional<QuantizedParts> splitQuantized(TypedAttr expr) {
     return std::nullopt;
   return QuantizedParts{grid->codes, grid->scales, grid->zeros, grid->rowScales,
                         grid->group, grid->origin, format};
+}
+
+Result<TypedAttr> sliceWeight(TypedAttr expr, int64_t axis, int64_t begin, int64_t size,
+                              int64_t stride) {
+  TypedAttr part = slice(expr, axis, begin, size, stride);
+  if (!splitQuantized(expr) || splitQuantized(part))
+    return part;
+  MaybeGrid grid = gridOf(expr);
+  std::string group = std::to_string(grid->group);
+  return invalidArgument(
+      "columns [" + std::to_string(begin) + ", " + std::to_string(begin + (size - 1) * stride + 1) +
+      ") of " + std::to_string(grid->columns()) + " cut the groups of " + group +
+      " columns that share a scale; choose a share that is a multiple of " + group +
+      " (fewer shards per expert or projection), or a format with smaller groups or one scale per "
+      "row, or store numbers with --quantize bf16");
 }
 
 } // namespace sluice

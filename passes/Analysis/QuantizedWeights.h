@@ -7,11 +7,20 @@
 // only place that does: lowering asks it for the format of a weight, the artifact writer for the
 // parts that it packs, and both get the same answer.
 //
+// What composes, for codes of a checkpoint (#moe.dequantize) and for those that the compiler makes
+// (#moe.quantize) alike: slices, with or without a stride, concatenations, takes, transpositions
+// and reshapes around the expression. Along rows of [..., N, K] and along all axes before them
+// anything goes, because packed formats have scales per row: tiles and tensors that share a scale
+// are taken apart into rows, with the values they have in the whole weight. Along columns a slice
+// must keep groups (or tiles) of columns whole; a scale per row or tensor is no such group. The
+// stored slice is bit for bit the slice of the stored whole.
+//
 //===----------------------------------------------------------------------===//
 #ifndef SLUICE_PASSES_ANALYSIS_QUANTIZEDWEIGHTS_H
 #define SLUICE_PASSES_ANALYSIS_QUANTIZEDWEIGHTS_H
 
 #include "dialects/Moe/Moe.h"
+#include "sluice/status.h"
 
 #include <optional>
 #include <string>
@@ -36,6 +45,13 @@ bool isQuantized(mlir::TypedAttr expr);
 /// it is not quantised, converted to another type, cut across groups, mixed from different formats,
 /// or no kernel of this build reads the format. Its numbers are then what there is to store.
 std::optional<QuantizedParts> splitQuantized(mlir::TypedAttr expr);
+
+/// Every `stride`-th of `size` rows of an axis of a weight, beginning with row `begin`: a rank's
+/// share of it. Fails with kInvalidArgument when the weight can be stored as codes and the slice
+/// cannot, because it cuts columns that share a scale; the message names them and the remedy.
+/// Weights that are stored as numbers may be cut anywhere.
+Result<mlir::TypedAttr> sliceWeight(mlir::TypedAttr expr, int64_t axis, int64_t begin, int64_t size,
+                                    int64_t stride = 1);
 
 } // namespace sluice
 

@@ -343,3 +343,38 @@ module attributes {moe.limits = {max_batch_tokens = 8 : i64, max_seqs = 9 : i64,
 
 // expected-error @below {{'moe.limits' C5: num_pages = 3 of 4 tokens hold no sequence of max_seq_len = 16}}
 module attributes {moe.limits = {max_batch_tokens = 8 : i64, max_seqs = 2 : i64, max_seq_len = 16 : i64, max_logit_rows = 4 : i64, page_size = 4 : i64, num_pages = 3 : i64}} {}
+
+// -----
+
+// expected-error @below {{moe.quantize C1: operand dense<0.000000e+00> : vector<4xf32> is not a weight expression}}
+moe.weight @w : tensor<4x32xf32> = #moe.quantize<dense<0.0> : vector<4xf32> to "mxfp4">
+
+// -----
+
+// expected-error @below {{moe.quantize C2: numbers of type 'tensor<32xf32>' are not a matrix of f32, bf16 or f16}}
+moe.weight @w : tensor<32xf32> = #moe.quantize<#moe.source<"w" in "" : tensor<32xf32>> to "mxfp4">
+
+// -----
+
+// expected-error @below {{moe.quantize C2: numbers of type 'tensor<4x32xi8>' are not}}
+moe.weight @w : tensor<4x32xf32> = #moe.quantize<#moe.source<"w" in "" : tensor<4x32xi8>> to "mxfp4">
+
+// -----
+
+// expected-error @below {{moe.quantize C3: weight format "fp3" is not known}}
+moe.weight @w : tensor<4x32xf32> = #moe.quantize<#moe.source<"w" in "" : tensor<4x32xf32>> to "fp3">
+
+// -----
+
+// expected-error @below {{moe.quantize C3: "bf16" is no quantised format}}
+moe.weight @w : tensor<4x32xf32> = #moe.quantize<#moe.source<"w" in "" : tensor<4x32xf32>> to "bf16">
+
+// -----
+
+// expected-error @below {{moe.quantize C4: rows of 48 columns are not whole groups of 32, which "mxfp4" scales together}}
+moe.weight @w : tensor<4x48xf32> = #moe.quantize<#moe.source<"w" in "" : tensor<4x48xf32>> to "mxfp4">
+
+// -----
+
+// expected-error @below {{moe.quantize C5: "mxfp4" has no zeros}}
+moe.weight @w : tensor<4x1xf32> = #moe.quantize<#moe.source<"w" in "" : tensor<4x32xf32>> to "mxfp4", part = zeros>

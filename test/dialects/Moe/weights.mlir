@@ -77,3 +77,25 @@ moe.weight @awq : tensor<16x64xf32>
 moe.weight @bytes : tensor<4x32xf32>
   = #moe.dequantize<#moe.unpack<#moe.source<"w" in "" : tensor<4x4xi32>> to i4, size = 32>
       by #moe.unpack<#moe.source<"e" in "" : tensor<4x1xui8>> to f8E8M0FNU, size = 1> group = 32, origin = 8>
+
+// What the compiler quantises: numbers, and the parts that the artifact writer asks for. A last tile ends early.
+// CHECK: @rounded : tensor<192x256xf32> = #moe.quantize<#moe.source<"w" in "" : tensor<192x256xbf16>> to "f8e4m3:block128x128">{{$}}
+moe.weight @rounded : tensor<192x256xf32> = #moe.quantize<#moe.source<"w" in "" : tensor<192x256xbf16>> to "f8e4m3:block128x128">
+// CHECK: @tiles : tensor<2x2xf32> = #moe.quantize<{{.*}} to "f8e4m3:block128x128", part = scales>{{$}}
+moe.weight @tiles : tensor<2x2xf32>
+  = #moe.quantize<#moe.source<"w" in "" : tensor<192x256xbf16>> to "f8e4m3:block128x128", part = scales>
+// CHECK: @whole : tensor<3x1x1xf32> =
+moe.weight @whole : tensor<3x1x1xf32>
+  = #moe.quantize<#moe.source<"w" in "" : tensor<3x64x96xf32>> to "f8e4m3:tensor", part = scales>
+// CHECK: @nibbles : tensor<3x64x96xi4> = {{.*}}, part = codes>
+moe.weight @nibbles : tensor<3x64x96xi4>
+  = #moe.quantize<#moe.source<"w" in "" : tensor<3x64x96xf16>> to "i4:group32", part = codes>
+// CHECK: @origins : tensor<3x64x3xi4> = {{.*}}, part = zeros>
+moe.weight @origins : tensor<3x64x3xi4>
+  = #moe.quantize<#moe.source<"w" in "" : tensor<3x64x96xf16>> to "i4:group32", part = zeros>
+// CHECK: @powers : tensor<64x3xf8E8M0FNU> =
+moe.weight @powers : tensor<64x3xf8E8M0FNU>
+  = #moe.quantize<#moe.source<"w" in "" : tensor<64x96xf32>> to "mxfp4", part = scales>
+// CHECK: @factors : tensor<64x1xf32> = {{.*}}, part = row_scales>
+moe.weight @factors : tensor<64x1xf32>
+  = #moe.quantize<#moe.source<"w" in "" : tensor<64x96xf32>> to "nvfp4", part = row_scales>

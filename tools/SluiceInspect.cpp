@@ -53,6 +53,11 @@ void printSummary(const Artifact &artifact) {
       "pages of %u tokens\n",
       limits.max_batch_tokens(), limits.max_seqs(), limits.max_seq_len(), limits.max_logit_rows(),
       limits.num_pages(), limits.page_size());
+  if (plan.ranks_size() > 1) {
+    const proto::Parallelism &p = plan.parallelism();
+    std::printf("parallel %d ranks: experts tp %u x ep %u, attention dp %u x tp %u\n",
+                plan.ranks_size(), p.tp(), p.ep(), p.dp(), p.attention_tp());
+  }
   for (const proto::RankProgram &rank : plan.ranks()) {
     std::printf("rank %u  ", rank.rank());
     uint64_t total = 0;
@@ -61,13 +66,19 @@ void printSummary(const Artifact &artifact) {
       total += slab.bytes();
     }
     std::printf(" together %s\n", formatBytes(total).c_str());
-    std::printf("  %-8s %9s %12s %12s %9s\n", "bucket", "launches", "arena", "live", "packing");
-    for (const proto::Bucket &bucket : rank.buckets())
+    std::printf("  %-8s %9s %11s %12s %12s %9s\n", "bucket", "launches", "collectives", "arena",
+                "live", "packing");
+    for (const proto::Bucket &bucket : rank.buckets()) {
+      int exchanges = 0;
+      for (const proto::Command &command : bucket.commands())
+        exchanges += command.has_collective();
       std::printf(
-          "  %-8u %9d %12s %12s %8.1f%%\n", bucket.tokens(), bucket.commands_size(),
-          formatBytes(bucket.arena_bytes()).c_str(), formatBytes(bucket.live_bytes()).c_str(),
+          "  %-8u %9d %11d %12s %12s %8.1f%%\n", bucket.tokens(),
+          bucket.commands_size() - exchanges, exchanges, formatBytes(bucket.arena_bytes()).c_str(),
+          formatBytes(bucket.live_bytes()).c_str(),
           bucket.live_bytes() ? 100.0 * double(bucket.arena_bytes()) / double(bucket.live_bytes())
                               : 100.0);
+    }
   }
 }
 
@@ -90,6 +101,40 @@ std::string paramText(const proto::Param &param) {
   }
 }
 
+std::string refText(const proto::RankProgram &rank, const proto::BufferRef &ref) {
+  if (ref.slab() == 0)
+    return "none";
+  return format("%s[%llu for %llu]", slabKind(rank.slabs(int(ref.slab()) - 1).kind()),
+                (unsigned long long)ref.offset(), (unsigned long long)ref.bytes());
+}
+
+void printLaunch(const proto::Plan &plan, const proto::RankProgram &rank,
+                 const proto::Launch &launch) {
+  std::printf("%-28s %-18s", launch.label().c_str(),
+              plan.kernels(int(launch.kernel())).name().c_str());
+  for (const proto::BufferRef &ref : launch.args())
+    std::printf(" %s", refText(rank, ref).c_str());
+  std::printf("\n");
+}
+
+void printCollective(const proto::RankProgram &rank, const proto::Collective &exchange) {
+  constexpr const char *kinds[] = {"all_reduce", "all_gather", "reduce_scatter", "all_to_all",
+                                   "broadcast"};
+  std::string ranks;
+  for (uint32_t member : exchange.ranks())
+    ranks += (ranks.empty() ? "" : ",") + std::to_string(member);
+  std::printf("%-28s %-18s ranks [%s] %s %s -> %s", exchange.label().c_str(),
+              kinds[exchange.kind()], ranks.c_str(), exchange.element().c_str(),
+              refText(rank, exchange.source()).c_str(), refText(rank, exchange.result()).c_str());
+  if (exchange.kind() == proto::Collective::BROADCAST)
+    std::printf(" from rank %u", exchange.root());
+  for (const proto::IoBuffer &buffer : rank.io())
+    if (exchange.counts().slab() != 0 && buffer.offset() == exchange.counts().offset())
+      std::printf(" rows %s of %llu", buffer.name().c_str(),
+                  (unsigned long long)exchange.row_elements());
+  std::printf("\n");
+}
+
 void printPlan(const Artifact &artifact, int wanted) {
   const proto::Plan &plan = artifact.plan();
   for (const proto::Kernel &kernel : plan.kernels()) {
@@ -105,17 +150,11 @@ void printPlan(const Artifact &artifact, int wanted) {
       std::printf("program rank %u tokens %u\n", rank.rank(), bucket.tokens());
       int index = 0;
       for (const proto::Command &command : bucket.commands()) {
-        const proto::Launch &launch = command.launch();
-        std::printf("  %4d %-28s %-18s", index++, launch.label().c_str(),
-                    plan.kernels(int(launch.kernel())).name().c_str());
-        for (const proto::BufferRef &ref : launch.args()) {
-          if (ref.slab() == 0)
-            std::printf(" none");
-          else
-            std::printf(" %s[%llu for %llu]", slabKind(rank.slabs(int(ref.slab()) - 1).kind()),
-                        (unsigned long long)ref.offset(), (unsigned long long)ref.bytes());
-        }
-        std::printf("\n");
+        std::printf("  %4d ", index++);
+        if (command.has_launch())
+          printLaunch(plan, rank, command.launch());
+        else
+          printCollective(rank, command.collective());
       }
     }
 }

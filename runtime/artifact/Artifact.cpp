@@ -46,7 +46,7 @@ Result<Artifact> Artifact::open(const std::string &path, const ArtifactOptions &
     out.directory = path;
     SLUICE_RETURN_IF_ERROR(out.readManifest());
     SLUICE_RETURN_IF_ERROR(out.readPlan());
-    SLUICE_RETURN_IF_ERROR(out.mapWeights());
+    SLUICE_RETURN_IF_ERROR(out.mapWeights(options.rank));
     SLUICE_RETURN_IF_ERROR(out.validate());
     if (options.verify)
       SLUICE_RETURN_IF_ERROR(out.verifyFiles(threadCount(options.threads)));
@@ -84,7 +84,10 @@ Status Artifact::readPlan() {
   return Status::ok();
 }
 
-Status Artifact::mapWeights() {
+Status Artifact::mapWeights(int onlyRank) {
+  if (onlyRank >= thePlan.ranks_size())
+    return invalidArgument("rank " + std::to_string(onlyRank) + " is asked for, but the plan has " +
+                           std::to_string(thePlan.ranks_size()) + " ranks");
   for (const proto::WeightsFile &record : thePlan.weights_files()) {
     const ManifestEntry *entry = files.find(record.file());
     if (!entry)
@@ -95,8 +98,10 @@ Status Artifact::mapWeights() {
       return dataCorrupt("weights file " + quoteName(record.file()) +
                          ": plan.pb and SHA256SUMS differ on its sha256; copy or compile the "
                          "artifact again");
-    SLUICE_ASSIGN_OR_RETURN(MappedFile file, MappedFile::open(pathOf(record.file())));
-    weights.push_back(std::move(file));
+    std::optional<MappedFile> &file = weights.emplace_back();
+    if (onlyRank >= 0 && weights.size() - 1 != static_cast<size_t>(onlyRank))
+      continue;
+    SLUICE_ASSIGN_OR_RETURN(file, MappedFile::open(pathOf(record.file())));
   }
   return Status::ok();
 }
@@ -107,15 +112,19 @@ Status Artifact::validate() {
   std::vector<WeightsFacts> facts;
   for (size_t i = 0; i < weights.size(); ++i) {
     const proto::WeightsFile &record = thePlan.weights_files(static_cast<int>(i));
-    if (record.bytes() != weights[i].size())
+    if (!weights[i]) {
+      facts.push_back({});
+      continue;
+    }
+    if (record.bytes() != weights[i]->size())
       return dataCorrupt("weights file " + quoteName(record.file()) + " has " +
-                         std::to_string(weights[i].size()) + " bytes, but the plan says " +
+                         std::to_string(weights[i]->size()) + " bytes, but the plan says " +
                          std::to_string(record.bytes()) + "; copy or compile the artifact again");
     SLUICE_ASSIGN_OR_RETURN(
         SafetensorsHeader header,
-        SafetensorsHeader::parse(weights[i].bytes(), weights[i].size(), record.file()));
+        SafetensorsHeader::parse(weights[i]->bytes(), weights[i]->size(), record.file()));
     headers.push_back(std::move(header));
-    facts.push_back({weights[i].size(), &headers.back()});
+    facts.push_back({weights[i]->size(), &headers.back()});
   }
   SLUICE_ASSIGN_OR_RETURN(kernelList, validatePlan(thePlan, facts));
   return Status::ok();
@@ -123,7 +132,8 @@ Status Artifact::validate() {
 
 Status Artifact::verifyFiles(unsigned threads) const {
   for (size_t i = 0; i < weights.size(); ++i)
-    SLUICE_RETURN_IF_ERROR(verifyWeights(i, threads));
+    if (weights[i])
+      SLUICE_RETURN_IF_ERROR(verifyWeights(i, threads));
   auto isWeights = [&](const std::string &path) {
     return std::any_of(thePlan.weights_files().begin(), thePlan.weights_files().end(),
                        [&](const proto::WeightsFile &record) { return record.file() == path; });
@@ -141,7 +151,7 @@ Status Artifact::verifyFiles(unsigned threads) const {
 Status Artifact::verifyWeights(size_t rank, unsigned threads) const {
   const proto::WeightsFile &record = thePlan.weights_files(static_cast<int>(rank));
   std::vector<Sha256Digest> found =
-      hashChunks(weights[rank].bytes(), record.chunk_bytes(), threads);
+      hashChunks(weights[rank]->bytes(), record.chunk_bytes(), threads);
   for (size_t i = 0; i < found.size(); ++i) {
     const std::string &expected = record.chunk_sha256(static_cast<int>(i));
     if (std::memcmp(found[i].data(), expected.data(), found[i].size()) != 0)
@@ -154,7 +164,7 @@ Status Artifact::verifyWeights(size_t rank, unsigned threads) const {
 }
 
 std::span<const uint8_t> Artifact::weightsData(size_t rank) const {
-  return weights[rank].bytes().subspan(thePlan.weights_files(static_cast<int>(rank)).data_start());
+  return weights[rank]->bytes().subspan(thePlan.weights_files(static_cast<int>(rank)).data_start());
 }
 
 Result<std::string> Artifact::readFile(std::string_view path) const {

@@ -18,6 +18,7 @@
 #include "sluice/status.h"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,6 +32,9 @@ struct ArtifactOptions {
   bool verify = true;
   /// Threads that hash weights; 0 = one per hardware thread.
   unsigned threads = 0;
+  /// The one rank whose weights are wanted: those of others are neither opened nor hashed, and need
+  /// not be on this machine. -1 = all ranks.
+  int rank = -1;
 };
 
 /// A verified artifact. Immutable, so it may be shared across threads.
@@ -47,10 +51,11 @@ public:
   /// The parameters of the plan's kernels, by kernel index.
   const std::vector<abi::FamilyParams> &kernels() const { return kernelList; }
 
-  /// The data section of a rank's weights file, mapped; the base of the rank's weights slab.
+  /// The data section of a rank's weights file, mapped; the base of the rank's weights slab. The
+  /// rank is one whose weights were asked for.
   std::span<const uint8_t> weightsData(size_t rank) const;
-  /// Size of the rank's weights file.
-  uint64_t weightsFileBytes(size_t rank) const { return weights[rank].size(); }
+  /// Size of the weights file of such a rank.
+  uint64_t weightsFileBytes(size_t rank) const { return weights[rank]->size(); }
 
   /// Whether the artifact lists `path`.
   bool has(std::string_view path) const { return files.find(path) != nullptr; }
@@ -62,7 +67,7 @@ private:
   Artifact() = default;
   Status readManifest();
   Status readPlan();
-  Status mapWeights();
+  Status mapWeights(int onlyRank);
   Status validate();
   Status verifyFiles(unsigned threads) const;
   Status verifyWeights(size_t rank, unsigned threads) const;
@@ -72,7 +77,7 @@ private:
   Manifest files;
   proto::Plan thePlan;
   std::vector<abi::FamilyParams> kernelList;
-  std::vector<MappedFile> weights; ///< by rank
+  std::vector<std::optional<MappedFile>> weights; ///< by rank; those that were asked for
 };
 
 } // namespace sluice

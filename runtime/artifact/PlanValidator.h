@@ -26,7 +26,8 @@ namespace sluice {
 /// What is known of a rank's weights file from the file itself.
 struct WeightsFacts {
   uint64_t fileBytes = 0;
-  const SafetensorsHeader *header = nullptr; ///< not null
+  /// Null for a rank whose file is not at hand: its records are then checked by themselves.
+  const SafetensorsHeader *header = nullptr;
 };
 
 /// The alignment kernels may count on for every argument but expert counters.

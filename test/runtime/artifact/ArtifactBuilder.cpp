@@ -3,6 +3,8 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // Arguments of launches are written as "slab:name" and get their place when they first appear.
+// Weights are made whole, in the order in which the first rank needs them, and cut for the rank
+// that asks.
 //
 //===------------------------------------------------------------------------===//
 #include "test/runtime/artifact/ArtifactBuilder.h"
@@ -42,21 +44,41 @@ public:
     l.set_num_pages(uint32_t(shape.numPages));
     model.plan.set_producer("test");
     model.plan.set_target("host");
+    if (shape.ranks > 1) {
+      proto::Parallelism &p = *model.plan.mutable_parallelism();
+      p.set_tp(uint32_t(shape.ranks));
+      p.set_ep(1);
+      p.set_dp(uint32_t(shape.dp));
+      p.set_attention_tp(1);
+    }
+  }
+
+  TinyModel build() {
+    for (int r = 0; r < shape.ranks; ++r)
+      buildRank(r);
+    return std::move(model);
+  }
+
+private:
+  void buildRank(int number) {
     rank = model.plan.add_ranks();
+    rank->set_rank(uint32_t(number));
+    model.weights.emplace_back();
+    layout = SafetensorsWriter();
+    weights.clear();
+    cache.clear();
     for (int kind = 0; kind < 4; ++kind) {
       proto::Slab *slab = rank->add_slabs();
       slab->set_kind(proto::Slab::Kind(kind));
       slab->set_alignment(64);
     }
-    auto io = ioBufferBytes(l, m.vocab_size());
+    auto io =
+        ioBufferBytes(model.plan.limits(), model.plan.model().vocab_size(), uint32_t(shape.dp));
     assert(io.isOk());
     for (const auto &[name, bytes] : *io)
       addIo(name, bytes);
     if (shape.layers)
       addIo(abi::kIoExpertCounts, uint64_t(4 * shape.experts * shape.layers));
-  }
-
-  TinyModel build() {
     for (int tokens : shape.buckets) {
       bucket = rank->add_buckets();
       bucket->set_tokens(uint32_t(tokens));
@@ -67,10 +89,8 @@ public:
       slab.set_bytes(std::max<uint64_t>(slab.bytes(), bucket->arena_bytes()));
     }
     rank->mutable_slabs(proto::Slab::WEIGHTS)->set_bytes(layout.dataBytes());
-    return std::move(model);
   }
 
-private:
   void addIo(const std::string &name, uint64_t bytes) {
     proto::Slab &slab = *rank->mutable_slabs(proto::Slab::IO);
     proto::IoBuffer *buffer = rank->add_io();
@@ -89,12 +109,44 @@ private:
       emitLayer("layers." + std::to_string(i) + ".", i);
     launch("gather", abi::GatherRowsParams{.width = s.hidden},
            {"io:header", "io:logit_rows", "a:x", "a:rows"});
+    if (s.dp > 1)
+      exchange("gather_rows", proto::Collective::ALL_GATHER, "a:rows", "a:all_rows", logitRows());
     launch("head",
            abi::LinearParams{
                .n = s.vocab, .k = s.hidden, .format = f32, .rows = abi::RowSet::kLogitRows},
-           {"io:header", "a:rows", "w:head", "", "io:logits"});
+           {allHeader(), s.dp > 1 ? "a:all_rows" : "a:rows", "w:head", "", "io:logits"});
     launch("sample", abi::SampleParams{.vocab = s.vocab},
-           {"io:header", "io:logits", "io:sampling", "io:sampled_ids", "a:sample_scratch"});
+           {allHeader(), "io:logits", "io:sampling", "io:sampled_ids", "a:sample_scratch"});
+  }
+
+  /// Of kernels that run over the tokens of all groups.
+  std::string allHeader() const { return shape.dp > 1 ? "io:global_header" : "io:header"; }
+  abi::StepDims dims() const { return bucketDims(model.plan.limits(), bucket->tokens()); }
+  uint64_t tokenRows() const { return uint64_t(dims().tokens); }
+  uint64_t logitRows() const { return uint64_t(dims().logitRows); }
+
+  /// Between the ranks of the same place in every group where `rows` are those of groups, else
+  /// within a group.
+  void exchange(const std::string &label, proto::Collective::Kind kind, const std::string &source,
+                const std::string &result, uint64_t rows) {
+    const bool counted = kind != proto::Collective::ALL_REDUCE;
+    const uint64_t bytes = rows * uint64_t(shape.hidden) * sizeof(float);
+    proto::Collective *out = bucket->add_commands()->mutable_collective();
+    out->set_kind(kind);
+    out->set_label(label);
+    out->set_element("f32");
+    place(source, bytes, out->mutable_source());
+    place(result, bytes, out->mutable_result());
+    const uint32_t perGroup = uint32_t(shape.ranks / shape.dp);
+    const uint32_t group = rank->rank() / perGroup, member = rank->rank() % perGroup;
+    for (uint32_t i = 0; i < (counted ? uint32_t(shape.dp) : perGroup); ++i)
+      out->add_ranks(counted ? i * perGroup + member : group * perGroup + i);
+    if (!counted)
+      return;
+    place(kind == proto::Collective::ALL_GATHER && label == "gather_rows" ? "io:group_logit_rows"
+                                                                          : "io:group_tokens",
+          4 * uint64_t(shape.dp), out->mutable_counts());
+    out->set_row_elements(uint64_t(shape.hidden));
   }
 
   void emitGroupedAttention(const std::string &p) {
@@ -166,28 +218,37 @@ private:
            {"io:header", "a:att", "w:" + p + "o", "", "a:delta"});
     launch(p + "post", abi::ResidualNormParams{.width = s.hidden},
            {"io:header", "a:x", "a:delta", "w:" + p + "post", "", "a:x", "a:n"});
+    const std::string n = s.dp > 1 ? "a:all_n" : "a:n", header = allHeader();
+    if (s.dp > 1)
+      exchange(p + "dispatch", proto::Collective::ALL_GATHER, "a:n", n, tokenRows());
     launch(
         p + "router",
         abi::RouterParams{.hidden = s.hidden, .experts = s.experts, .topK = s.topK, .format = f32},
-        {"io:header", "a:n", "w:" + p + "router", "", "", "a:ids", "a:weights", "a:offsets",
-         "a:order", "a:inverse", "io:expert_counts+" + std::to_string(4 * s.experts * layer),
+        {header, n, "w:" + p + "router", "", "", "a:ids", "a:weights", "a:offsets", "a:order",
+         "a:inverse", "io:expert_counts+" + std::to_string(4 * s.experts * layer),
          "a:router_scratch"});
-    launch(
-        p + "gate_up",
-        abi::ExpertsGateUpParams{.experts = s.experts,
-                                 .topK = s.topK,
-                                 .n = s.expertWidth,
-                                 .k = s.hidden,
-                                 .format = f32,
-                                 .act = {}},
-        {"io:header", "a:n", "a:offsets", "a:order", "a:weights", "w:" + p + "gate_up", "", "a:h"});
-    launch(
-        p + "down",
-        abi::ExpertsDownParams{
-            .experts = s.experts, .topK = s.topK, .n = s.hidden, .k = s.expertWidth, .format = f32},
-        {"io:header", "a:h", "a:offsets", "a:order", "a:inverse", "a:weights", "w:" + p + "down",
-         "", "a:moe", "a:down_scratch"});
-    launch(p + "add", abi::ResidualParams{.width = s.hidden}, {"io:header", "a:x", "a:moe", "a:x"});
+    launch(p + "gate_up",
+           abi::ExpertsGateUpParams{.experts = s.experts,
+                                    .topK = s.topK,
+                                    .n = s.expertWidth / s.ranks,
+                                    .k = s.hidden,
+                                    .format = f32,
+                                    .act = {}},
+           {header, n, "a:offsets", "a:order", "a:weights", "w:" + p + "gate_up", "", "a:h"});
+    launch(p + "down",
+           abi::ExpertsDownParams{.experts = s.experts,
+                                  .topK = s.topK,
+                                  .n = s.hidden,
+                                  .k = s.expertWidth / s.ranks,
+                                  .format = f32},
+           {header, "a:h", "a:offsets", "a:order", "a:inverse", "a:weights", "w:" + p + "down", "",
+            "a:moe", "a:down_scratch"});
+    if (s.ranks > s.dp)
+      exchange(p + "reduce", proto::Collective::ALL_REDUCE, "a:moe", "a:moe", tokenRows());
+    if (s.dp > 1)
+      exchange(p + "combine", proto::Collective::REDUCE_SCATTER, "a:moe", "a:own_moe", tokenRows());
+    launch(p + "add", abi::ResidualParams{.width = s.hidden},
+           {"io:header", "a:x", s.dp > 1 ? "a:own_moe" : "a:moe", "a:x"});
   }
 
   void launch(const std::string &label, const abi::FamilyParams &params,
@@ -197,7 +258,7 @@ private:
       found = kernels.emplace(label, uint32_t(model.plan.kernels_size())).first;
       *model.plan.add_kernels() = makeKernel(label, params);
     }
-    auto bytes = abi::familyArgBytes(params, bucketDims(model.plan.limits(), bucket->tokens()));
+    auto bytes = abi::familyArgBytes(params, dims());
     assert(bytes.isOk() && bytes->size() == args.size());
     proto::Launch *out = bucket->add_commands()->mutable_launch();
     out->set_kernel(found->second);
@@ -246,13 +307,9 @@ private:
     auto count = int64_t(bytes / sizeof(float));
     auto offset = layout.declare(name, DataType::kF32, {count});
     assert(offset.isOk());
-    model.declarations.push_back({name, DataType::kF32, {count}});
-    std::vector<float> values(static_cast<size_t>(count));
-    for (float &value : values) {
-      random = random * 6364136223846793005u + 1442695040888963407u;
-      value = (float(random >> 40) / float(1 << 24) - 0.5f) * 0.5f;
-    }
-    model.weights.push_back(std::move(values));
+    TinyWeights &own = model.weights.back();
+    own.declarations.push_back({name, DataType::kF32, {count}});
+    own.values.push_back(values(name, size_t(count)));
     proto::Weight *record = rank->add_weights();
     record->set_name(name);
     record->set_layout("test");
@@ -262,22 +319,46 @@ private:
     return *offset;
   }
 
+  /// The rank's `count` values of a weight.
+  std::vector<float> values(const std::string &name, size_t count) {
+    const bool gateUp = name.ends_with(".gate_up"), down = name.ends_with(".down");
+    const size_t parts = gateUp || down ? size_t(shape.ranks) : 1, own = rank->rank();
+    std::vector<float> &whole = wholeWeights[name];
+    for (whole.reserve(count * parts); whole.size() < count * parts;) {
+      random = random * 6364136223846793005u + 1442695040888963407u;
+      whole.push_back((float(random >> 40) / float(1 << 24) - 0.5f) * 0.5f);
+    }
+    if (parts == 1)
+      return whole;
+    // Panels of 16 outputs follow each other: [experts][width / 16][gate, up][hidden][16] for
+    // gate_up, and [experts][hidden / 16][width][16] for down, which is cut within its panels.
+    const size_t runs = size_t(gateUp ? shape.experts : shape.experts * shape.hidden / 16),
+                 run = count / runs;
+    std::vector<float> out;
+    for (size_t i = 0; i < runs; ++i) {
+      auto begin = whole.begin() + ptrdiff_t((i * parts + own) * run);
+      out.insert(out.end(), begin, begin + ptrdiff_t(run));
+    }
+    return out;
+  }
+
   const TinyShape &shape;
   TinyModel model;
   proto::RankProgram *rank = nullptr;
   proto::Bucket *bucket = nullptr;
   SafetensorsWriter layout; ///< only to learn offsets
   std::map<std::string, uint32_t> kernels;
-  std::map<std::string, uint64_t> weights, cache, arena;
+  std::map<std::string, uint64_t> weights, cache, arena; ///< places in the rank's slabs
+  std::map<std::string, std::vector<float>> wholeWeights;
   uint64_t random = 1;
 };
 
-Status writeWeights(const TinyModel &model, ArtifactWriter &writer) {
-  SLUICE_ASSIGN_OR_RETURN(WeightsWriter * weights, writer.weightsFile(model.declarations));
-  for (size_t i = 0; i < model.weights.size(); ++i)
-    SLUICE_RETURN_IF_ERROR(weights->append(
-        model.declarations[i].name, {reinterpret_cast<const uint8_t *>(model.weights[i].data()),
-                                     model.weights[i].size() * sizeof(float)}));
+Status writeWeights(const TinyWeights &own, ArtifactWriter &writer) {
+  SLUICE_ASSIGN_OR_RETURN(WeightsWriter * file, writer.weightsFile(own.declarations));
+  for (size_t i = 0; i < own.values.size(); ++i)
+    SLUICE_RETURN_IF_ERROR(file->append(own.declarations[i].name,
+                                        {reinterpret_cast<const uint8_t *>(own.values[i].data()),
+                                         own.values[i].size() * sizeof(float)}));
   return Status::ok();
 }
 
@@ -288,7 +369,8 @@ TinyModel makeTinyModel(const TinyShape &shape) { return PlanBuilder(shape).buil
 Status writeArtifact(const std::string &path, const TinyModel &model,
                      std::string_view tokenizerJson) {
   SLUICE_ASSIGN_OR_RETURN(ArtifactWriter writer, ArtifactWriter::begin(path));
-  SLUICE_RETURN_IF_ERROR(writeWeights(model, writer));
+  for (const TinyWeights &own : model.weights)
+    SLUICE_RETURN_IF_ERROR(writeWeights(own, writer));
   SLUICE_RETURN_IF_ERROR(writer.addFile(kReportFile, "{\"model\": \"tiny\"}\n"));
   SLUICE_RETURN_IF_ERROR(writer.addFile("tokenizer.json", tokenizerJson));
   writer.setPlan(model.plan);

@@ -74,11 +74,11 @@ TEST_F(ArtifactTest, RoundTrip) {
 
   std::span<const uint8_t> data = artifact->weightsData(0);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(data.data()) % 4096, 0u);
-  for (size_t i = 0; i < model.weights.size(); ++i) {
+  for (size_t i = 0; i < model.weights[0].values.size(); ++i) {
     const proto::Weight &record = artifact->plan().ranks(0).weights(int(i));
-    ASSERT_EQ(record.bytes(), model.weights[i].size() * sizeof(float));
-    EXPECT_EQ(0,
-              std::memcmp(data.data() + record.offset(), model.weights[i].data(), record.bytes()))
+    ASSERT_EQ(record.bytes(), model.weights[0].values[i].size() * sizeof(float));
+    EXPECT_EQ(0, std::memcmp(data.data() + record.offset(), model.weights[0].values[i].data(),
+                             record.bytes()))
         << record.name();
   }
 }
@@ -175,9 +175,9 @@ TEST_F(ArtifactTest, NewerMajorVersionIsRefusedWhateverItHolds) {
   forgePlan(*serializePlan(*plan));
   Status status = open();
   EXPECT_EQ(status.code(), StatusCode::kVersionMismatch);
-  EXPECT_THAT(messageOf(status),
-              HasSubstr("plan version 2.0 is newer than this runtime's 1.x; update Sluice or "
-                        "recompile the checkpoint"));
+  EXPECT_THAT(messageOf(status), HasSubstr("plan version 2." + std::to_string(kPlanMinor) +
+                                           " is newer than this runtime's 1.x; update Sluice or "
+                                           "recompile the checkpoint"));
   // Version 3.7 whose fourth field is no message any more.
   forgePlan(std::string("\x08\x03\x10\x07\x22\xff\xff\xff\xff\x7f", 10));
   EXPECT_THAT(messageOf(open()), HasSubstr("plan version 3.7 is newer"));
@@ -271,7 +271,7 @@ TEST_F(ArtifactTest, IncompleteWeightsFailTheCommit) {
   {
     auto writer = ArtifactWriter::begin(path);
     ASSERT_TRUE(writer.isOk());
-    ASSERT_TRUE(writer->weightsFile(model.declarations).isOk());
+    ASSERT_TRUE(writer->weightsFile(model.weights[0].declarations).isOk());
     writer->setPlan(model.plan);
     EXPECT_FALSE(writer->commit().isOk());
   }
@@ -324,7 +324,7 @@ TEST_F(ArtifactTest, KilledWriterLeavesNoArtifact) {
     test::TinyModel model = test::makeTinyModel();
     auto writer = ArtifactWriter::begin(path);
     if (writer.isOk() && writer->addFile(kReportFile, "{}").isOk() &&
-        writer->weightsFile(model.declarations).isOk())
+        writer->weightsFile(model.weights[0].declarations).isOk())
       ::kill(::getpid(), SIGKILL);
     ::_exit(1);
   }

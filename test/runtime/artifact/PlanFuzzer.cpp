@@ -2,7 +2,7 @@
 //
 // Part of the Sluice project, under the Apache License 2.0.
 //
-// The input is plan.pb of an artifact whose weights are those of the tiny test model, and also a
+// The input is plan.pb of an artifact whose weights are those of a tiny test model, and also a
 // SHA256SUMS. A plan that validates is checked once more, independently of the validator's own
 // bookkeeping: every argument must lie in its slab and hold what its kernel needs.
 //
@@ -14,23 +14,26 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <memory>
 #include <stdlib.h>
+#include <vector>
 
 using namespace sluice;
 
-/// The weights file of the tiny model, whose header plans are checked against.
-static const SafetensorsFile &weightsFile() {
-  static const std::unique_ptr<SafetensorsFile> file = [] {
-    std::string root = (std::filesystem::temp_directory_path() / "sluice-fuzz-XXXXXX").string();
-    if (!::mkdtemp(root.data()) ||
-        !test::writeArtifact(root + "/tiny", test::makeTinyModel()).isOk())
-      std::abort();
-    auto opened = SafetensorsFile::open(root + "/tiny/weights/rank-0.safetensors");
-    std::filesystem::remove_all(root);
-    return std::make_unique<SafetensorsFile>(std::move(*opened));
-  }();
-  return *file;
+/// The weights files of a tiny model of `ranks` ranks, whose headers plans are checked against.
+static std::vector<SafetensorsFile> openWeights(int ranks) {
+  std::string root = (std::filesystem::temp_directory_path() / "sluice-fuzz-XXXXXX").string();
+  if (!::mkdtemp(root.data()) ||
+      !test::writeArtifact(root + "/tiny",
+                           test::makeTinyModel({.expertWidth = 16 * ranks, .ranks = ranks}))
+           .isOk())
+    std::abort();
+  std::vector<SafetensorsFile> files;
+  for (int rank = 0; rank < ranks; ++rank) {
+    auto opened = SafetensorsFile::open(root + "/tiny/" + weightsFileName(size_t(rank)));
+    files.push_back(std::move(*opened));
+  }
+  std::filesystem::remove_all(root);
+  return files;
 }
 
 static void require(bool holds) {
@@ -38,10 +41,23 @@ static void require(bool holds) {
     std::abort();
 }
 
+static void checkCollective(const proto::RankProgram &rank, const proto::Collective &exchange) {
+  for (const proto::BufferRef *ref : {&exchange.source(), &exchange.result()}) {
+    const proto::Slab &slab = rank.slabs(int(ref->slab()) - 1);
+    require(ref->offset() <= slab.bytes() && ref->bytes() <= slab.bytes() - ref->offset());
+    require(ref == &exchange.source() || slab.kind() != proto::Slab::WEIGHTS);
+  }
+  require(exchange.source().bytes() % sizeof(float) == 0 || exchange.row_elements() > 0);
+}
+
 static void checkProgram(const proto::Plan &plan, const proto::RankProgram &rank,
                          const proto::Bucket &bucket,
                          const std::vector<abi::FamilyParams> &kernels) {
   for (const proto::Command &command : bucket.commands()) {
+    if (command.has_collective()) {
+      checkCollective(rank, command.collective());
+      continue;
+    }
     const proto::Launch &launch = command.launch();
     const abi::FamilyParams &params = kernels.at(launch.kernel());
     auto bytes = abi::familyArgBytes(params, bucketDims(plan.limits(), bucket.tokens()));
@@ -69,8 +85,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   auto plan = parsePlan({data, size});
   if (!plan.isOk())
     return 0;
-  const WeightsFacts facts{weightsFile().fileSize(), &weightsFile().header()};
-  auto kernels = validatePlan(*plan, {&facts, 1});
+  static const std::vector<SafetensorsFile> one = openWeights(1), two = openWeights(2);
+  std::vector<WeightsFacts> facts;
+  for (const SafetensorsFile &file : plan->ranks_size() == 2 ? two : one)
+    facts.push_back({file.fileSize(), &file.header()});
+  auto kernels = validatePlan(*plan, facts);
   if (!kernels.isOk())
     return 0;
   for (const proto::RankProgram &rank : plan->ranks())

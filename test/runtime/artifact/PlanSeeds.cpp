@@ -3,7 +3,7 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // usage: sluice_plan_seeds DIRECTORY
-// Writes plan.pb of two tiny models, so that mutations start from plans that validate.
+// Writes plan.pb of tiny models, so that mutations start from plans that validate.
 //
 //===------------------------------------------------------------------------===//
 #include "runtime/base/File.h"
@@ -34,6 +34,9 @@ int main(int argc, char **argv) {
     status = writeSeed(argv[1], "plain", {.layers = 0});
   if (status.isOk())
     status = writeSeed(argv[1], "latent", {.buckets = {16}, .latent = true});
+  for (int dp = 1; status.isOk() && dp <= 2; ++dp)
+    status = writeSeed(argv[1], "ranks-dp" + std::to_string(dp),
+                       {.expertWidth = 32, .buckets = {16}, .ranks = 2, .dp = dp});
   if (!status.isOk())
     std::fprintf(stderr, "%s\n", status.toString().c_str());
   return status.isOk() ? 0 : 1;

@@ -16,6 +16,7 @@
 #include <functional>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <memory>
 
 namespace sluice {
 namespace {
@@ -35,7 +36,7 @@ proto::Bucket &bucket(proto::Plan &plan, int index = 0) {
 /// The first launch of that label in bucket 0.
 proto::Launch &launch(proto::Plan &plan, const std::string &label) {
   for (proto::Command &command : *bucket(plan).mutable_commands())
-    if (command.launch().label() == label)
+    if (command.has_launch() && command.launch().label() == label)
       return *command.mutable_launch();
   ADD_FAILURE() << "no launch " << label;
   return *bucket(plan).mutable_commands(0)->mutable_launch();
@@ -43,6 +44,16 @@ proto::Launch &launch(proto::Plan &plan, const std::string &label) {
 proto::BufferRef &arg(proto::Plan &plan, const std::string &label, int index) {
   return *launch(plan, label).mutable_args(index);
 }
+/// The first collective of that label in bucket 0 of a rank.
+proto::Collective &exchange(proto::Plan &plan, const std::string &label, int rank = 0) {
+  proto::Bucket &first = *plan.mutable_ranks(rank)->mutable_buckets(0);
+  for (proto::Command &command : *first.mutable_commands())
+    if (command.has_collective() && command.collective().label() == label)
+      return *command.mutable_collective();
+  ADD_FAILURE() << "no collective " << label;
+  return *first.mutable_commands(0)->mutable_collective();
+}
+proto::Parallelism &parallelism(proto::Plan &plan) { return *plan.mutable_parallelism(); }
 proto::IoBuffer &io(proto::Plan &plan, const std::string &name) {
   for (proto::IoBuffer &buffer : *rank(plan).mutable_io())
     if (buffer.name() == name)
@@ -106,7 +117,7 @@ const Mutation kMutations[] = {
     {"NoSlabs", [](auto &p) { rank(p).clear_slabs(); }, "rank 0: has no io slab"},
     // Weights.
     {"DuplicateWeight", [](auto &p) { *rank(p).add_weights() = rank(p).weights(0); }, "weight \"embed\" appears twice"},
-    {"UnknownWeight", [](auto &p) { rank(p).mutable_weights(0)->set_name("none\n"); }, "weight \"none\\x0a\" is not in \"weights/rank-0.safetensors\""},
+    {"UnknownWeight", [](auto &p) { rank(p).mutable_weights(0)->set_name("none\n"); }, "weight \"none\\x0a\": is not in \"weights/rank-0.safetensors\""},
     {"WrongWeightOffset", [](auto &p) { rank(p).mutable_weights(0)->set_offset(64); }, "weight \"embed\": offset 64, size 8192 differ from offset 0, size 8192"},
     {"WeightBeyondSlab", [](auto &p) { rank(p).mutable_slabs(0)->set_bytes(100); }, "exceed the weights slab's 100 bytes"},
     // IO.
@@ -129,6 +140,7 @@ const Mutation kMutations[] = {
     {"NoOperation", [](auto &p) { bucket(p).mutable_commands(0)->clear_op(); }, "bucket 1: command 0 is of a kind this runtime does not know"},
     {"KernelIndex", [](auto &p) { launch(p, "embed").set_kernel(1000); }, "command 0 (\"embed\"): kernel index 1000 exceeds the plan's 13 kernels"},
     {"Stream", [](auto &p) { launch(p, "embed").set_stream(64); }, "stream is 64, outside [0, 63]"},
+    {"RanksWithoutParallelism", [](auto &p) { *p.add_ranks() = rank(p); }, "parallelism: is missing in a plan of 2 ranks"},
     {"FewArguments", [](auto &p) { launch(p, "embed").mutable_args()->RemoveLast(); }, "has 3 arguments, but embedding takes 4"},
     {"AbsentArgument", [](auto &p) { arg(p, "embed", 2).Clear(); }, "argument 2 \"table\" of embedding: is absent, but the kernel needs 8192 bytes"},
     {"AbsentWithSize", [](auto &p) { arg(p, "head", 3).set_bytes(4); }, "argument 3 \"bias\" of linear: is absent, but has an offset or a size"},
@@ -174,6 +186,156 @@ TEST(PlanValidator, RefusesHostilePlans) {
     EXPECT_THAT(status.code(), testing::AnyOf(StatusCode::kDataCorrupt, StatusCode::kUnsupported));
     EXPECT_THAT(std::string(status.message()), HasSubstr(mutation.message));
   }
+}
+
+/// A plan of several ranks with what its validation needs.
+class RanksPlanTest : public testing::Test {
+protected:
+  void make(const test::TinyShape &shape) {
+    ASSERT_TRUE(test::writeArtifact(dir.file("tiny"), test::makeTinyModel(shape)).isOk());
+    auto parsed = parsePlan(MappedFile::open(dir.file("tiny/plan.pb"))->bytes());
+    ASSERT_TRUE(parsed.isOk());
+    valid = *parsed;
+    for (int rank = 0; rank < shape.ranks; ++rank) {
+      auto opened = SafetensorsFile::open(dir.file("tiny/" + weightsFileName(size_t(rank))));
+      ASSERT_TRUE(opened.isOk());
+      files.push_back(std::make_unique<SafetensorsFile>(std::move(*opened)));
+      facts.push_back({files.back()->fileSize(), &files.back()->header()});
+    }
+    Status status = validatePlan(valid, facts).status();
+    ASSERT_TRUE(status.isOk()) << status.toString();
+  }
+  void expectRefused(std::span<const Mutation> mutations) {
+    for (const Mutation &mutation : mutations) {
+      SCOPED_TRACE(mutation.name);
+      proto::Plan plan = valid;
+      mutation.apply(plan);
+      Status status = validatePlan(plan, facts).status();
+      EXPECT_THAT(status.code(),
+                  testing::AnyOf(StatusCode::kDataCorrupt, StatusCode::kUnsupported));
+      EXPECT_THAT(std::string(status.message()), HasSubstr(mutation.message));
+    }
+  }
+
+  test::TempDir dir;
+  proto::Plan valid;
+  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  std::vector<WeightsFacts> facts;
+};
+
+TEST_F(RanksPlanTest, ChecksWhatRanksShare) {
+  make({.expertWidth = 32, .ranks = 2});
+  // clang-format off
+  const Mutation mutations[] = {
+      {"NoTp", [](auto &p) { parallelism(p).set_tp(0); }, "parallelism: tp is 0, outside [1, 2]"},
+      {"HugeTp", [](auto &p) { parallelism(p).set_tp(1u << 31); }, "parallelism: tp is 2147483648, outside [1, 2]"},
+      {"NoEp", [](auto &p) { parallelism(p).set_ep(0); }, "parallelism: ep is 0, outside [1, 2]"},
+      {"OtherRanks", [](auto &p) { parallelism(p).set_ep(2); }, "tp 2 times ep 2 is not the 2 ranks of the plan"},
+      {"NoDp", [](auto &p) { parallelism(p).set_dp(0); }, "dp 0 does not divide the 2 ranks of the plan"},
+      {"LargeDp", [](auto &p) { parallelism(p).set_dp(3); }, "dp 3 does not divide the 2 ranks"},
+      {"AttentionTp", [](auto &p) { parallelism(p).set_attention_tp(4); }, "attention_tp 4 does not divide the 2 ranks of a data parallel group"},
+      {"NoAttentionTp", [](auto &p) { parallelism(p).set_attention_tp(0); }, "attention_tp 0 does not divide"},
+      {"OtherBuckets", [](auto &p) { p.mutable_ranks(1)->mutable_buckets(0)->set_tokens(2); }, "rank 1: its buckets are not those of rank 0"},
+      {"FewerBuckets", [](auto &p) { p.mutable_ranks(1)->mutable_buckets()->DeleteSubrange(0, 1); }, "rank 1: its buckets are not those of rank 0"},
+      {"GroupBuffers", [](auto &p) { parallelism(p).set_dp(2); }, "io buffer \"global_header\" is missing"},
+      // Records of collectives.
+      {"Kind", [](auto &p) { exchange(p, "layers.0.reduce").set_kind(proto::Collective::Kind(5)); }, "(\"layers.0.reduce\"): is a collective of a kind this runtime does not know"},
+      {"Stream", [](auto &p) { exchange(p, "layers.0.reduce").set_stream(64); }, "stream is 64, outside [0, 63]"},
+      {"Element", [](auto &p) { exchange(p, "layers.0.reduce").set_element("f64"); }, "element is \"f64\"; this runtime exchanges \"f32\""},
+      {"RankOutside", [](auto &p) { exchange(p, "layers.0.reduce").set_ranks(1, 2); }, "a member of ranks is 2, outside [0, 1]"},
+      {"RankTwice", [](auto &p) { exchange(p, "layers.0.reduce").set_ranks(1, 0); }, "rank 0 is twice in ranks"},
+      {"NotAMember", [](auto &p) { auto &e = exchange(p, "layers.0.reduce"); e.clear_ranks(); e.add_ranks(1); }, "ranks does not have this rank"},
+      {"NoRanks", [](auto &p) { exchange(p, "layers.0.reduce").clear_ranks(); }, "ranks does not have this rank"},
+      {"Root", [](auto &p) { exchange(p, "layers.0.reduce").set_root(1); }, "root is 1, but only a broadcast has one"},
+      {"RootOutside", [](auto &p) { auto &e = exchange(p, "layers.0.reduce"); e.set_kind(proto::Collective::BROADCAST); e.set_root(7); }, "root 7 is not in ranks"},
+      {"NoSource", [](auto &p) { exchange(p, "layers.0.reduce").clear_source(); }, "source: slab 0 exceeds the rank's 4 slabs"},
+      {"ResultSlab", [](auto &p) { exchange(p, "layers.0.reduce").mutable_result()->set_slab(5); }, "result: slab 5 exceeds the rank's 4 slabs"},
+      {"SourceOutside", [](auto &p) { exchange(p, "layers.0.reduce").mutable_source()->set_offset(kHuge); }, "source: bytes at offset 18446744073709551552, size 128, exceed the "},
+      {"ResultOutside", [](auto &p) { exchange(p, "layers.0.reduce").mutable_result()->set_bytes(1 << 20); }, "result: bytes at offset "},
+      {"Unaligned", [](auto &p) { auto &r = *exchange(p, "layers.0.reduce").mutable_result(); r.set_offset(r.offset() - 4); }, "is not a multiple of 64"},
+      {"WritesWeights", [](auto &p) { exchange(p, "layers.0.reduce").mutable_result()->set_slab(1); }, "result: is written, but lies in the weights slab, which is read only"},
+      {"WritesHeader", [](auto &p) { auto &r = *exchange(p, "layers.0.reduce").mutable_result(); r.set_slab(4); r.set_offset(0); }, "result: is written, but lies in a part of the io slab"},
+      {"AcrossWeights", [](auto &p) { auto &e = exchange(p, "layers.0.reduce"); e.mutable_source()->set_slab(1); e.mutable_source()->set_offset(8128); }, "source: bytes at offset 8128, size 128, of the weights slab are not part of one weight"},
+      {"Overlap", [](auto &p) { auto &r = *exchange(p, "layers.0.reduce").mutable_result(); r.set_offset(r.offset() - 64); }, "source and result overlap, but are not the same bytes"},
+      {"OverlappingGather", [](auto &p) { auto &e = exchange(p, "layers.0.reduce"); e.set_kind(proto::Collective::ALL_GATHER); e.mutable_source()->set_bytes(64); }, "source and result overlap"},
+      {"CountsOfASum", [](auto &p) { *exchange(p, "layers.0.reduce").mutable_counts() = arg(p, "embed", 0); }, "has counts, but only an all-gather and a reduce-scatter may"},
+      {"AbsentCounts", [](auto &p) { exchange(p, "layers.0.reduce").mutable_counts()->set_bytes(8); }, "counts is absent, but has an offset or a size"},
+      {"RowElements", [](auto &p) { exchange(p, "layers.0.reduce").set_row_elements(8); }, "row_elements is 8, but there are no counts"},
+      {"OtherSize", [](auto &p) { exchange(p, "layers.0.reduce").mutable_result()->set_bytes(64); }, "result has 64 bytes, but a source of 128 bytes on 2 ranks gives 128"},
+      {"GatheredSize", [](auto &p) { exchange(p, "layers.0.reduce").set_kind(proto::Collective::ALL_GATHER); }, "result has 128 bytes, but a source of 128 bytes on 2 ranks gives 256"},
+      {"ScatteredSize", [](auto &p) { exchange(p, "layers.0.reduce").set_kind(proto::Collective::REDUCE_SCATTER); }, "gives 64"},
+      {"UnevenParts", [](auto &p) { auto &e = exchange(p, "layers.0.reduce"); e.set_kind(proto::Collective::ALL_TO_ALL); e.mutable_source()->set_bytes(124); }, "source has 124 bytes, not a positive multiple of 8"},
+      {"Empty", [](auto &p) { exchange(p, "layers.0.reduce").mutable_source()->set_bytes(0); }, "source has 0 bytes, not a positive multiple of 4"},
+      {"OverwritesOrder", [](auto &p) { auto &e = exchange(p, "layers.0.reduce"); *e.mutable_source() = *e.mutable_result() = arg(p, "layers.0.router", 8); auto &b = bucket(p); b.mutable_commands()->SwapElements(b.commands_size() - 5, b.commands_size() - 6); }, "is not the result \"order\" of an earlier router"},
+      // What only both ranks together show.
+      {"OtherKinds", [](auto &p) { exchange(p, "layers.0.reduce").set_kind(proto::Collective::BROADCAST); }, "meet, but differ in the kind"},
+      {"OtherLabels", [](auto &p) { exchange(p, "layers.0.reduce").set_label("x"); }, "meet, but differ in the label"},
+      {"OtherRoots", [](auto &p) { exchange(p, "layers.0.reduce").set_kind(proto::Collective::BROADCAST); exchange(p, "layers.0.reduce", 1).set_kind(proto::Collective::BROADCAST); exchange(p, "layers.0.reduce").set_root(1); }, "meet, but differ in the root"},
+      {"OtherSizes", [](auto &p) { auto &e = exchange(p, "layers.0.reduce"); e.mutable_source()->set_bytes(64); e.mutable_result()->set_bytes(64); }, "meet, but differ in the size of the source"},
+      {"OtherOrderOfRanks", [](auto &p) { exchange(p, "layers.0.reduce").mutable_ranks()->SwapElements(0, 1); }, "waits for ever: 1 of its 2 ranks do not come"},
+      {"OneFewer", [](auto &p) { exchange(p, "layers.0.reduce").mutable_ranks()->RemoveLast(); }, "bucket 1: rank 1 command "},
+  };
+  // clang-format on
+  expectRefused(mutations);
+}
+
+TEST_F(RanksPlanTest, ChecksRowsOfGroups) {
+  make({.expertWidth = 64, .ranks = 4, .dp = 2});
+  // clang-format off
+  const Mutation mutations[] = {
+      {"FewerGroups", [](auto &p) { parallelism(p).set_dp(1); }, "has counts of 1 groups, but ranks is not one rank of each group in order"},
+      {"NoCounts", [](auto &p) { exchange(p, "layers.0.dispatch").mutable_counts()->Clear(); }, "row_elements is 32, but there are no counts"},
+      {"FalseCounts", [](auto &p) { exchange(p, "layers.0.dispatch").mutable_counts()->set_offset(0); }, "counts must be the IO buffer \"group_tokens\" or \"group_logit_rows\""},
+      {"ShortCounts", [](auto &p) { exchange(p, "layers.0.dispatch").mutable_counts()->set_bytes(4); }, "counts must be the IO buffer"},
+      {"CountsOutside", [](auto &p) { exchange(p, "layers.0.dispatch").mutable_counts()->set_offset(kHuge); }, "counts: bytes at offset 18446744073709551552"},
+      {"ArenaCounts", [](auto &p) { exchange(p, "layers.0.dispatch").mutable_counts()->set_slab(3); exchange(p, "layers.0.dispatch").mutable_counts()->set_offset(0); }, "counts must be the IO buffer"},
+      {"OtherGroups", [](auto &p) { exchange(p, "layers.0.dispatch").set_ranks(1, 1); }, "has counts of 2 groups, but ranks is not one rank of each group in order"},
+      {"GroupOrder", [](auto &p) { exchange(p, "layers.0.dispatch").mutable_ranks()->SwapElements(0, 1); }, "ranks is not one rank of each group in order"},
+      {"MoreRanks", [](auto &p) { exchange(p, "layers.0.dispatch").add_ranks(3); }, "ranks is not one rank of each group in order"},
+      {"NoRowElements", [](auto &p) { exchange(p, "layers.0.dispatch").set_row_elements(0); }, "row_elements is 0, outside [1, 1073741824]"},
+      {"HugeRows", [](auto &p) { exchange(p, "layers.0.dispatch").set_row_elements(UINT64_MAX); }, "row_elements is 18446744073709551615, outside"},
+      {"LongRows", [](auto &p) { exchange(p, "layers.0.dispatch").set_row_elements(33); }, "source has 128 bytes, but 1 rows of 33 elements need 132"},
+      {"ShortResult", [](auto &p) { exchange(p, "layers.0.combine").mutable_result()->set_bytes(64); }, "result has 64 bytes, but 1 rows of 32 elements need 128"},
+      {"InPlace", [](auto &p) { auto &e = exchange(p, "layers.0.combine"); *e.mutable_result() = e.source(); }, "source and result overlap"},
+      {"OtherCounts", [](auto &p) { *exchange(p, "layers.0.dispatch").mutable_counts() = exchange(p, "gather_rows").counts(); }, "meet, but differ in the counts"},
+      {"OtherRows", [](auto &p) { exchange(p, "layers.0.dispatch").set_row_elements(31); }, "meet, but differ in the row_elements"},
+      {"HeaderOfAll", [](auto &p) { arg(p, "embed", 0) = arg(p, "head", 0); }, "argument 1 \"token_ids\" of embedding: describes the rank's own group, but argument 0"},
+      {"OtherHeaders", [](auto &p) { arg(p, "layers.0.gate_up", 0) = arg(p, "embed", 0); }, "argument 2 \"offsets\" of experts_gate_up: was made for other tokens than argument 0"},
+      {"FalseSampling", [](auto &p) { arg(p, "sample", 2).set_offset(0); }, "argument 2 \"sampling\" of sample: must be the IO buffer"},
+  };
+  // clang-format on
+  expectRefused(mutations);
+}
+
+TEST_F(RanksPlanTest, RanksWaitInAnyOrderThatEnds) {
+  make({.expertWidth = 64, .ranks = 4, .dp = 2});
+  // Rank 0 wants its group first, rank 1 the other group: each waits for the other.
+  proto::Plan plan = valid;
+  proto::Bucket &first = *plan.mutable_ranks(0)->mutable_buckets(0);
+  int reduce = -1, combine = -1;
+  for (int i = 0; i < first.commands_size(); ++i)
+    if (first.commands(i).has_collective()) {
+      reduce = first.commands(i).collective().label() == "layers.0.reduce" ? i : reduce;
+      combine = first.commands(i).collective().label() == "layers.0.combine" ? i : combine;
+    }
+  first.mutable_commands()->SwapElements(reduce, combine);
+  EXPECT_TRUE(validatePlan(plan, facts).isOk()) << "rank 2 is done with its group and comes";
+  plan.mutable_ranks(3)->mutable_buckets(0)->mutable_commands()->SwapElements(reduce, combine);
+  EXPECT_THAT(std::string(validatePlan(plan, facts).status().message()),
+              HasSubstr("waits for ever: 1 of its 2 ranks do not come"));
+}
+
+TEST_F(RanksPlanTest, FilesOfOtherRanksMayBeElsewhere) {
+  make({.expertWidth = 32, .ranks = 2});
+  facts[0].header = nullptr;
+  EXPECT_TRUE(validatePlan(valid, facts).isOk());
+  const Mutation mutations[] = {
+      {"BeyondSlab", [](auto &p) { rank(p).mutable_weights(0)->set_offset(kHuge); },
+       "exceed the weights slab's"},
+      {"DataStart", [](auto &p) { p.mutable_weights_files(0)->set_data_start(uint64_t(1) << 40); },
+       "its data section begins at 1099511627776, past its "},
+  };
+  expectRefused(mutations);
 }
 
 TEST(PlanValidator, ChecksLatentAttention) {

@@ -84,7 +84,7 @@ void expectNear(std::span<const float> a, std::span<const float> b, float tolera
 
 TEST_F(EngineTest, LogitsOfAModelWithoutLayersAreATableProduct) {
   load({.layers = 0});
-  const std::vector<float> &table = model.weights[0], &head = model.weights[1];
+  const std::vector<float> &table = model.weights[0].values[0], &head = model.weights[0].values[1];
   std::vector<int32_t> tokens = {5, 0, 63, 17, 5};
   std::vector<float> logits = run(create(), tokens, 5);
   ASSERT_EQ(logits.size(), 5u * 64);

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 runtime=(g++ cmake ninja-build libprotobuf-dev protobuf-compiler nlohmann-json3-dev libcli11-dev
-  libhwy-dev libpcre2-dev libutf8proc-dev libssl-dev)
+  libhwy-dev libpcre2-dev libutf8proc-dev libssl-dev openmpi-bin libopenmpi-dev)
 # LLVM was built with zlib and zstd; its CMake package looks for their headers.
 compiler=(libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools zlib1g-dev libzstd-dev)
 testing=(ccache clang libclang-rt-dev libgtest-dev libgmock-dev python3)

@@ -12,6 +12,7 @@
 #include "runtime/collectives/CollectiveErrors.h"
 #include "runtime/collectives/LocalCollectives.h"
 #include "runtime/collectives/StatusRecord.h"
+#include "runtime/collectives/mpi/MpiCommunicator.h"
 
 #include <algorithm>
 #include <cassert>
@@ -225,7 +226,8 @@ std::vector<std::string> CollectiveBackends::names() const {
 }
 
 void registerAllCollectives(CollectiveBackends &backends) {
-  const std::pair<const char *, CollectiveBackends::Connect> builtIn[] = {{"local", connectLocal}};
+  const std::pair<const char *, CollectiveBackends::Connect> builtIn[] = {{"local", connectLocal},
+                                                                          {"mpi", connectMpi}};
   for (const auto &[name, connect] : builtIn) {
     const Status added = backends.add(name, connect);
     assert(added.isOk() && "the names of the built-in backends are free in an empty registry");

@@ -53,7 +53,7 @@ struct GroupOptions {
   /// The largest source or result, in bytes, of any member in any operation of the group. Scratch
   /// memory is taken for it at creation.
   uint64_t maxBytes = 0;
-  /// Instead of the world's time-out.
+  /// Instead of the world's time-out; creation waits for the longer of both.
   std::optional<std::chrono::milliseconds> timeout;
 };
 
@@ -81,6 +81,7 @@ public:
   /// This rank's place in ranks().
   size_t index() const { return ownIndex; }
   uint64_t maxBytes() const { return options.maxBytes; }
+  std::chrono::milliseconds timeout() const { return *options.timeout; }
 
   /// result[i] = sum over members of source[i], on every member; as many elements on each. In
   /// place: result is source.
@@ -111,8 +112,6 @@ public:
 
 protected:
   Group(GroupOptions options, int rank);
-
-  std::chrono::milliseconds timeout() const { return *options.timeout; }
 
 private:
   // Called with arguments that agree with each other, maxBytes and the rules about overlap.

@@ -222,16 +222,17 @@ public:
   ~LocalGroup() override { meeting->depart(rank); }
 
   /// Waits until all members have made the group, and checks that they want the same.
-  Status form() {
+  Status form(std::chrono::milliseconds creationTimeout) {
     const char *label = "create group";
-    SLUICE_RETURN_IF_ERROR(begin(Kind::kForm, maxBytes(), nullptr, nullptr, label));
+    SLUICE_RETURN_IF_ERROR(
+        begin(Kind::kForm, maxBytes(), nullptr, nullptr, label, creationTimeout));
     end();
     return {};
   }
 
 private:
   /// Waits until all members have called it.
-  Status arrive(std::string_view label) {
+  Status arrive(std::string_view label, std::chrono::milliseconds limit) {
     Meeting &m = *meeting;
     uint64_t word = m.state.load(std::memory_order_acquire);
     uint64_t next = 0;
@@ -249,8 +250,8 @@ private:
       return {};
     }
     std::optional<Clock::time_point> deadline;
-    if (timeout() != kNoTimeout)
-      deadline = Clock::now() + timeout();
+    if (limit != kNoTimeout)
+      deadline = Clock::now() + limit;
     m.await(deadline, [&] {
       const uint64_t now = m.state.load(std::memory_order_seq_cst);
       return Meeting::generation(now) != current || (now & Meeting::kBroken);
@@ -260,7 +261,7 @@ private:
       return {};
     if (word & Meeting::kBroken)
       return brokenStatus(label);
-    const Status why = timeoutStatus(label, current);
+    const Status why = timeoutStatus(label, current, limit);
     return world->expire(m, current, why) ? world->failure() : Status();
   }
 
@@ -341,17 +342,17 @@ private:
     return {};
   }
 
-  Status doBarrier(std::string_view label) override { return arrive(label); }
+  Status doBarrier(std::string_view label) override { return arrive(label, timeout()); }
 
   /// Shows the own buffers, waits for all and checks that all do the same.
   Status begin(Kind kind, uint64_t signature, const void *source, void *result,
-               std::string_view label) {
+               std::string_view label, std::optional<std::chrono::milliseconds> limit = {}) {
     Slot &own = meeting->slots[index()];
     own.kind = kind;
     own.signature = signature;
     own.source = static_cast<const std::byte *>(source);
     own.result = static_cast<std::byte *>(result);
-    SLUICE_RETURN_IF_ERROR(arrive(label));
+    SLUICE_RETURN_IF_ERROR(arrive(label, limit.value_or(timeout())));
     // All members compare with the first, so all come to the same verdict and none copies.
     for (size_t member = 1; member < size(); ++member) {
       const Slot &first = meeting->slots[0], &other = meeting->slots[member];
@@ -396,12 +397,13 @@ private:
     return world->failure();
   }
 
-  Status timeoutStatus(std::string_view label, uint32_t generation) const {
+  Status timeoutStatus(std::string_view label, uint32_t generation,
+                       std::chrono::milliseconds limit) const {
     std::vector<int> missing;
     for (size_t member = 0; member < size(); ++member)
       if (meeting->slots[member].arrivedIn.load(std::memory_order_relaxed) != generation + 1)
         missing.push_back(ranks()[member]);
-    return missingRanksStatus(missing, label, timeout());
+    return missingRanksStatus(missing, label, limit);
   }
 
   const int rank;
@@ -428,7 +430,7 @@ private:
   Result<std::unique_ptr<Group>> doCreateGroup(GroupOptions options) override {
     SLUICE_ASSIGN_OR_RETURN(Meeting * meeting, world->join(options, rank()));
     auto group = std::make_unique<LocalGroup>(std::move(options), rank(), world, meeting);
-    SLUICE_RETURN_IF_ERROR(group->form());
+    SLUICE_RETURN_IF_ERROR(group->form(std::max(timeout(), group->timeout())));
     return Result<std::unique_ptr<Group>>(std::move(group));
   }
 

@@ -27,14 +27,17 @@ struct Case {
 std::span<const Case> healthyCases();
 
 /// For worlds of at least two ranks in which the last one fails. The world is broken afterwards.
-/// Time-outs are kFaultTimeout. A case that needs the last rank to be silent until the others have
-/// noticed calls `hold` on the last rank.
+/// The world's time-out is kFaultWorldTimeout, so that a busy machine is not taken for a failure. A
+/// case that needs the last rank to be silent until the others have noticed calls `hold` on the
+/// last rank.
 struct Fault {
   const char *name;
   std::string (*run)(Communicator &, void (*hold)());
 };
 std::span<const Fault> faults();
-inline constexpr std::chrono::milliseconds kFaultTimeout{400};
+inline constexpr std::chrono::milliseconds kFaultWorldTimeout{30'000};
+/// Of operations that a rank stays away from.
+inline constexpr std::chrono::milliseconds kFaultTimeout{1000};
 
 } // namespace sluice::conformance
 

@@ -81,7 +81,7 @@ TEST_P(LocalFault, ReachesEveryRank) {
   const int size = GetParam();
   for (const Fault &fault : faults()) {
     ranksLeft = size;
-    EXPECT_EQ(runRanks(size, kFaultTimeout,
+    EXPECT_EQ(runRanks(size, kFaultWorldTimeout,
                        [&](Communicator &world) {
                          std::string finding = fault.run(world, [] {
                            while (ranksLeft > 1)
@@ -114,11 +114,11 @@ TEST(LocalCollectives, AbortMayComeFromAnotherThread) {
 TEST(CollectiveBackends, NamesAreUniqueAndKnown) {
   CollectiveBackends backends;
   registerAllCollectives(backends);
-  EXPECT_EQ(backends.names(), (std::vector<std::string>{"local"}));
+  EXPECT_EQ(backends.names(), (std::vector<std::string>{"local", "mpi"}));
   EXPECT_EQ(backends.add("local", {}).code(), StatusCode::kInvalidArgument);
   const Status unknown = backends.connect("pigeon", {}).status();
   EXPECT_EQ(unknown.code(), StatusCode::kInvalidArgument);
-  EXPECT_NE(unknown.message().find("local"), std::string_view::npos);
+  EXPECT_NE(unknown.message().find("local, mpi"), std::string_view::npos);
   EXPECT_EQ(backends.connect("local", {.worldSize = 0}).status().code(),
             StatusCode::kInvalidArgument);
   EXPECT_EQ(backends.connect("local", {.timeout = std::chrono::milliseconds(0)}).status().code(),

@@ -84,6 +84,27 @@ def QuantizeWeights : Pass<"sluice-quantize-weights", "::mlir::ModuleOp"> {
 // placed
 //===----------------------------------------------------------------------===//
 
+def ParallelizeModel : Pass<"sluice-parallelize-model", "::mlir::ModuleOp"> {
+  let summary = "decide how many ranks share experts, heads and sequences";
+  let description = [{
+    Sets the module attribute `moe.parallel = {ranks, tp, ep, dp}`: ep expert groups of tp ranks,
+    tp * ep = ranks, and dp data parallel groups of attention. tp and ep follow from one another;
+    without either, experts are dealt to as many groups as there are ranks and experts for. With
+    data parallel groups, each gets its share of `num_pages` in `moe.limits`.
+  }];
+  let options = [
+    Option<"ranks", "ranks", "int64_t", /*default=*/"1", "number of ranks of the plan">,
+    Option<"tp", "tp", "int64_t", /*default=*/"0",
+           "ranks that split every expert of a group; 0 = ranks / ep. For few, wide experts">,
+    Option<"ep", "ep", "int64_t", /*default=*/"0",
+           "expert groups; 0 = ranks / tp. For many, narrow experts">,
+    Option<"dp", "dp", "int64_t", /*default=*/"1",
+           "data parallel groups of attention, each with its own sequences and caches; for models "
+           "whose caches do not split by heads">,
+  ];
+  let dependentDialects = ["::sluice::moe::MoeDialect"];
+}
+
 def PlaceExperts : Pass<"sluice-place-experts", "::mlir::ModuleOp"> {
   let summary = "decide which rank holds which experts";
   let description = [{
@@ -168,8 +189,14 @@ def FuseExperts : Pass<"sluice-fuse-experts", "::mlir::ModuleOp"> {
 def PartitionRanks : Pass<"sluice-partition-ranks", "::mlir::ModuleOp"> {
   let summary = "make one program per rank";
   let description = [{
-    Turns the model function `@step` into `@rank0`, marked with `moe.rank = 0`. A
-    placement over more than one rank is refused with the number of ranks.
+    Turns the model function `@step` into `@rank0`, `@rank1`, ..., marked with `moe.rank`, as
+    `moe.parallel` says (absent: one rank), and adds `attention_tp` to it: the largest divisor of
+    ranks / dp by which the heads of every attention layer can be split. Weights become those parts
+    that the rank works with (parts that several ranks share are one symbol); sums over ranks
+    become `moe.all_reduce`, and with data parallel groups `moe.all_gather` before and
+    `moe.reduce_scatter` after feed-forward parts. Assumes fused operations and, with several
+    expert groups, placements. Refuses parts that would cut the scale blocks of a quantised weight.
+    Linear in operations x ranks.
   }];
   let dependentDialects = ["::sluice::moe::MoeDialect"];
 }

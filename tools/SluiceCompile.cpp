@@ -43,6 +43,12 @@ int main(int argc, char **argv) {
   auto *decisions = app.add_option_group("Decisions");
   decisions->add_option("--target", options.target, "target description (--list-targets)");
   decisions->add_option("--ranks", options.ranks, "number of ranks")->check(CLI::PositiveNumber);
+  decisions->add_option("--tp", options.tp, "ranks that split each expert; tp * ep = ranks")
+      ->check(CLI::PositiveNumber);
+  decisions->add_option("--ep", options.ep, "groups of ranks that experts are dealt to")
+      ->check(CLI::PositiveNumber);
+  decisions->add_option("--dp", options.dp, "groups with their own sequences and KV caches")
+      ->check(CLI::PositiveNumber);
   decisions->add_option("--quantize", options.quantize, "weights: keep, bf16, f16 or f32")
       ->check(CLI::IsMember({"keep", "bf16", "f16", "f32"}));
   decisions->add_option("--kv-dtype", options.kvType, "KV cache: f32, bf16 or f16")

@@ -78,7 +78,24 @@ private:
     l.set_page_size(uint32_t(number(limits, "page_size")));
     l.set_num_pages(uint32_t(number(limits, "num_pages")));
     plan.set_target(str(target.getValue()));
+    emitParallelism();
     return Status::ok();
+  }
+
+  void emitParallelism() {
+    auto parallel =
+        module->getAttrOfType<DictionaryAttr>(moe::MoeDialect::getParallelAttrName());
+    if (!parallel)
+      return;
+    auto number = [&](StringRef name) {
+      auto value = parallel.getAs<IntegerAttr>(name);
+      return value ? uint32_t(value.getInt()) : 1;
+    };
+    proto::Parallelism &p = *plan.mutable_parallelism();
+    p.set_tp(number("tp"));
+    p.set_ep(number("ep"));
+    p.set_dp(number("dp"));
+    p.set_attention_tp(number("attention_tp"));
   }
 
   static proto::Slab::Kind slabKind(plan::SlabKind kind) {
@@ -127,11 +144,14 @@ private:
       bucket.set_arena_bytes(*program.getArenaBytes());
       bucket.set_live_bytes(*program.getLiveBytes());
       for (Operation &op : *program.getBlock()) {
-        auto launch = dyn_cast<plan::CmdLaunchOp>(op);
-        if (!launch)
+        if (auto launch = dyn_cast<plan::CmdLaunchOp>(op))
+          emitLaunch(launch, *bucket.add_commands()->mutable_launch());
+        else if (auto collective = dyn_cast<plan::CmdCollectiveOp>(op))
+          SLUICE_RETURN_IF_ERROR(
+              emitCollective(collective, *bucket.add_commands()->mutable_collective()));
+        else
           return unsupported(name + ": plans have no record for " +
                              str(op.getName().getStringRef()) + " yet");
-        emitLaunch(launch, *bucket.add_commands()->mutable_launch());
       }
     }
     return Status::ok();
@@ -139,16 +159,40 @@ private:
 
   void emitLaunch(plan::CmdLaunchOp launch, proto::Launch &record) {
     record.set_kernel(kernelIndex.lookup(launch.getKernelAttr().getAttr()));
-    for (plan::RangeAttr range : launch.getRanges()) {
-      proto::BufferRef &arg = *record.add_args();
-      if (!range) // absent
-        continue;
-      arg.set_slab(slabNumber.lookup(range.getSlab()));
-      arg.set_offset(uint64_t(range.getOffset()));
-      arg.set_bytes(uint64_t(range.getBytes()));
-    }
+    for (plan::RangeAttr range : launch.getRanges())
+      *record.add_args() = reference(range);
     record.set_stream(uint32_t(launch.getStream()));
     record.set_label(str(launch.getLabel()));
+  }
+
+  Status emitCollective(plan::CmdCollectiveOp collective, proto::Collective &record) {
+    if (!collective.getElementType().isF32())
+      return unsupported("plans have no record for collectives of other elements than f32");
+    record.set_kind(proto::Collective::Kind(int(collective.getKind())));
+    *record.mutable_source() = reference(collective.getSource());
+    *record.mutable_result() = reference(collective.getResult());
+    record.set_element("f32");
+    for (int64_t rank : collective.getRanks())
+      record.add_ranks(uint32_t(rank));
+    record.set_root(uint32_t(collective.getRoot().value_or(0)));
+    if (std::optional<plan::RangeAttr> counts = collective.getCounts()) {
+      *record.mutable_counts() = reference(*counts);
+      record.set_row_elements(*collective.getWidth());
+    }
+    record.set_stream(uint32_t(collective.getStream()));
+    record.set_label(str(collective.getLabel()));
+    return Status::ok();
+  }
+
+  /// A null range is an absent argument.
+  proto::BufferRef reference(plan::RangeAttr range) const {
+    proto::BufferRef out;
+    if (range) {
+      out.set_slab(slabNumber.lookup(range.getSlab()));
+      out.set_offset(uint64_t(range.getOffset()));
+      out.set_bytes(uint64_t(range.getBytes()));
+    }
+    return out;
   }
 
   ModuleOp module;

@@ -6,6 +6,7 @@
 #include "compiler/driver/Compile.h"
 
 #include "compiler/artifact/EmitArtifact.h"
+#include "compiler/driver/PlanPhase.h"
 #include "compiler/driver/Report.h"
 #include "compiler/importers/ModelImporter.h"
 #include "compiler/importers/QuantScheme.h"
@@ -83,11 +84,66 @@ public:
       SLUICE_RETURN_IF_ERROR(runPhase(Phase(phase)));
       if (options.compileTo == phaseName(Phase(phase)))
         return printModule();
+      if (Phase(phase) == Phase::Quantized && firstPhase <= Phase::Quantized)
+        SLUICE_RETURN_IF_ERROR(decideShape());
     }
     return writeArtifact();
   }
 
+  /// Goes as far as the formats are chosen, and plans the rest.
+  Status plan(const PlanOptions &plan, planner::PlanReport &report) {
+    SLUICE_ASSIGN_OR_RETURN(Target target, resolveTarget(options.target, plan));
+    if (options.kvType.empty())
+      options.kvType = target.kind == "host" ? "f32" : "bf16";
+    options.compileTo = phaseName(Phase::Quantized).str();
+    SLUICE_RETURN_IF_ERROR(checkOptions());
+    SLUICE_RETURN_IF_ERROR(loadModel());
+    if (firstPhase > Phase::Placed)
+      return invalidArgument("the module is past the phase that planning starts from, " +
+                             phaseName(Phase::Quantized).str());
+    for (Phase phase : {Phase::Input, Phase::Normalized, Phase::Quantized})
+      SLUICE_RETURN_IF_ERROR(runPhase(phase));
+    SLUICE_RETURN_IF_ERROR(planWith(plan, report));
+    return planner::refusalOf(report.decision, report.model);
+  }
+
 private:
+  Status planWith(const PlanOptions &plan, planner::PlanReport &report) {
+    auto lower = [&](ModuleOp copy, Phase first, Phase last, const CompileOptions &shaped) {
+      PassManager pm(&context);
+      for (int phase = int(first); phase <= int(last); ++phase)
+        buildPhasePipeline(pm, Phase(phase), phaseOptionsOf(shaped));
+      return pm.run(copy);
+    };
+    return planQuantized(*module, options, plan, lower, report);
+  }
+
+  /// Memory verdict before any weight is read. Host ranks page their weights in, so that only
+  /// devices refuse; a device target also chooses what was left open.
+  Status decideShape() {
+    PlanOptions plan;
+    SLUICE_ASSIGN_OR_RETURN(Target target, resolveTarget(options.target, plan));
+    if (target.kind == "host")
+      return Status::ok();
+    bool isOpen = options.ranks == 1 && target.countIsFixed;
+    plan.request.ranks = isOpen ? target.devices() : options.ranks;
+    plan.request.tp = options.tp;
+    plan.request.ep = options.ep;
+    plan.request.dp = options.dp > 1 || !isOpen ? options.dp : 0;
+    planner::PlanReport report;
+    SLUICE_RETURN_IF_ERROR(planWith(plan, report));
+    SLUICE_RETURN_IF_ERROR(planner::refusalOf(report.decision, report.model));
+    const planner::ParallelShape &shape = report.decision.subject()->shape;
+    options.ranks = shape.ranks();
+    options.tp = shape.tp;
+    options.ep = shape.ep;
+    options.dp = shape.dp;
+    if (options.compileTo == kArtifactPhase)
+      return unsupported("target \"" + options.target + "\" has no kernels in this build; plan for "
+                         "it with sluice-plan, or compile for host");
+    return Status::ok();
+  }
+
   Status checkOptions() {
     if (options.model.empty())
       return invalidArgument("no model; give a checkpoint folder or a .mlir file");
@@ -96,13 +152,7 @@ private:
                              llvm::join(listPhases(), ", "));
     if (options.compileTo == kArtifactPhase && options.output.empty())
       return invalidArgument("no output; give -o NAME.sluice, or stop earlier with --compile-to");
-    std::vector<std::string> targets = listTargets();
-    if (!llvm::is_contained(targets, options.target))
-      return invalidArgument("unknown target \"" + options.target + "\"; known are " +
-                             llvm::join(targets, ", "));
-    if (options.ranks != 1)
-      return unsupported("ranks = " + std::to_string(options.ranks) +
-                         " is not supported; programs are made for exactly 1 rank");
+    SLUICE_RETURN_IF_ERROR(findTarget(options.target).status());
     if (!options.dumpPhasesTo.empty())
       if (std::error_code error = llvm::sys::fs::create_directories(options.dumpPhasesTo))
         return ioError("cannot create " + options.dumpPhasesTo + ": " + error.message());
@@ -151,14 +201,21 @@ private:
     return Status::ok();
   }
 
+  static PhaseOptions phaseOptionsOf(const CompileOptions &options) {
+    PhaseOptions phaseOptions;
+    phaseOptions.weightFormat = options.quantize;
+    phaseOptions.ranks = options.ranks;
+    phaseOptions.tp = options.tp;
+    phaseOptions.ep = options.ep;
+    phaseOptions.dp = options.dp;
+    phaseOptions.buckets = options.buckets;
+    return phaseOptions;
+  }
+
   Status runPhase(Phase phase) {
     if (phase >= firstPhase) {
-      PhaseOptions phaseOptions;
-      phaseOptions.weightFormat = options.quantize;
-      phaseOptions.ranks = options.ranks;
-      phaseOptions.buckets = options.buckets;
       PassManager pm(&context);
-      buildPhasePipeline(pm, phase, phaseOptions);
+      buildPhasePipeline(pm, phase, phaseOptionsOf(options));
       if (failed(pm.run(*module)))
         return failedStatus(("phase " + phaseName(phase) + " failed").str());
     }
@@ -208,7 +265,7 @@ private:
                                             : what + ": " + firstError);
   }
 
-  const CompileOptions &options;
+  CompileOptions options; ///< what was left open is filled in as it is decided
   const CompileHooks &hooks;
   MLIRContext context;
   std::optional<Checkpoint> checkpoint;
@@ -242,7 +299,12 @@ std::vector<std::string> listModels() {
   return result;
 }
 
-std::vector<std::string> listTargets() { return {"host"}; }
+Status planModel(const CompileOptions &options, const PlanOptions &plan, const CompileHooks &hooks,
+                 planner::PlanReport &report) {
+  return Compilation(options, hooks).plan(plan, report);
+}
+
+std::vector<std::string> listTargets() { return describeTargets(); }
 
 std::vector<std::string> listKernels() {
   std::vector<std::string> result;

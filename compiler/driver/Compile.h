@@ -32,6 +32,9 @@ struct CompileOptions {
   std::string report;                 ///< also write the report here
   std::vector<int64_t> buckets;       ///< token counts of the programs
   int64_t ranks = 1;
+  int64_t tp = 0; ///< ranks that split every expert of a group
+  int64_t ep = 0; ///< expert groups
+  int64_t dp = 1; ///< data parallel groups of attention
   int64_t maxBatchTokens = 0, maxSeqs = 0, maxSeqLen = 0, maxLogitRows = 0;
   int64_t pageSize = 0, numPages = 0;
 };

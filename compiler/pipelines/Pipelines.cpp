@@ -29,7 +29,9 @@ void buildPhasePipeline(OpPassManager &pm, Phase phase, const PhaseOptions &opti
     pm.addPass(createConvertWeights({options.weightFormat}));
     break;
   case Phase::Placed:
-    pm.addPass(createPlaceExperts({options.ranks}));
+    // How many groups there are comes before what each of them holds.
+    pm.addPass(createParallelizeModel({options.ranks, options.tp, options.ep, options.dp}));
+    pm.addPass(createPlaceExperts());
     break;
   case Phase::Fused:
     // Norms first: q/k/v fusion looks at the norm inside its chains, never at the layer's own.
@@ -62,6 +64,12 @@ struct PipelineOptions : PassPipelineOptions<PipelineOptions> {
   Option<std::string> format{*this, "format",
                              llvm::cl::desc("weight format: keep, bf16, f16 or f32"),
                              llvm::cl::init("keep")};
+  Option<int64_t> ranks{*this, "ranks", llvm::cl::desc("number of ranks"), llvm::cl::init(1)};
+  Option<int64_t> tp{*this, "tp", llvm::cl::desc("ranks that split every expert of a group"),
+                     llvm::cl::init(0)};
+  Option<int64_t> ep{*this, "ep", llvm::cl::desc("expert groups"), llvm::cl::init(0)};
+  Option<int64_t> dp{*this, "dp", llvm::cl::desc("data parallel groups of attention"),
+                     llvm::cl::init(1)};
   ListOption<int64_t> buckets{*this, "buckets",
                               llvm::cl::desc("token counts of the buckets, comma-separated")};
 };
@@ -76,6 +84,10 @@ void registerPhasePipelines() {
         [last](OpPassManager &pm, const PipelineOptions &options) {
           PhaseOptions phaseOptions;
           phaseOptions.weightFormat = options.format;
+          phaseOptions.ranks = options.ranks;
+          phaseOptions.tp = options.tp;
+          phaseOptions.ep = options.ep;
+          phaseOptions.dp = options.dp;
           phaseOptions.buckets.assign(options.buckets.begin(), options.buckets.end());
           for (int phase = 0; phase <= int(last); ++phase)
             buildPhasePipeline(pm, Phase(phase), phaseOptions);

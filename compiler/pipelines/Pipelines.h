@@ -23,7 +23,8 @@ namespace sluice {
 /// What the passes of all phases need to know; defaults are those of sluice-compile.
 struct PhaseOptions {
   std::string weightFormat = "keep"; ///< keep, bf16, f16 or f32
-  int64_t ranks = 1;
+  /// As in --sluice-parallelize-model: 0 = follows from the others.
+  int64_t ranks = 1, tp = 0, ep = 0, dp = 1;
   std::vector<int64_t> buckets; ///< token counts; empty = chosen by the compiler
 };
 

@@ -263,8 +263,8 @@ def Moe_ExpertsOp : Moe_ModelOp<"experts", [Pure]> {
   let description = [{
     gate and up are [experts, I, H], down is [experts, H, I]. `weight_on_input`
     multiplies a token by its weight before the expert instead of after it.
-    `placement` is set by the placement pass: for every slot of every rank the expert it
-    holds, replicas included.
+    `placement` is set by the placement pass: {slots = [array<i64: ...>, ...]} lists for each
+    group of ranks the experts that it holds, replicas included; -1 is an empty slot.
     ```mlir
     %m = moe.experts %x, %ids, %weights gate @g up @u down @d activation <silu>
          : tensor<?x256xf32>, tensor<?x4xi32>, tensor<?x4xf32> -> tensor<?x256xf32>
@@ -272,7 +272,8 @@ def Moe_ExpertsOp : Moe_ModelOp<"experts", [Pure]> {
     Constraints: (C1) gate and up have the same shape [E, I, H]; (C2) down is [E, H, I];
     (C3) H is the width of x and of the result; (C4) biases are [E, I], [E, I], [E, H];
     (C5) gate and up both have a bias or none; (C6) ids and weights are equally wide;
-    (C7) x, ids, weights and result have equal row counts.
+    (C7) x, ids, weights and result have equal row counts; (C8) a placement has one list of slots
+    per group, no group holds an expert twice, and all E experts and no others are placed.
   }];
   let arguments = (ins Moe_Rows:$x, Moe_ExpertIds:$ids, Moe_ExpertWeights:$weights,
                        FlatSymbolRefAttr:$gate, FlatSymbolRefAttr:$up, FlatSymbolRefAttr:$down,
@@ -461,16 +462,19 @@ def Moe_AbsorbedAttentionOp : Moe_ModelOp<"absorbed_attention",
 def Moe_RouterOp : Moe_ModelOp<"router", [Pure]> {
   let summary = "router product, choice, weights and expert-major order in one";
   let description = [{
+    `placement` is that of the experts whose order this is, as in moe.experts.
     Constraints: (C1) the weight is [experts, width of x]; (C2) bias and correction have
     one entry per expert; (C3) top_k <= experts; (C4) results are top_k wide; (C5) groups
     divides the experts; (C6) the kept groups hold at least top_k experts; (C7) the sparse
-    mixer asks for top_k = 2; (C8) x and results have equal row counts.
+    mixer asks for top_k = 2; (C8) x and results have equal row counts; (C9) a placement is one of
+    the experts, as in moe.experts C8.
   }];
   let arguments = (ins Moe_Rows:$x, FlatSymbolRefAttr:$weight,
                        OptionalAttr<FlatSymbolRefAttr>:$bias,
-                       OptionalAttr<FlatSymbolRefAttr>:$correction, Moe_RoutingAttr:$routing);
+                       OptionalAttr<FlatSymbolRefAttr>:$correction, Moe_RoutingAttr:$routing,
+                       OptionalAttr<DictionaryAttr>:$placement);
   let results = (outs Moe_ExpertIds:$ids, Moe_ExpertWeights:$weights, Moe_DispatchType:$dispatch);
-  let assemblyFormat = "$x `weight` $weight (`bias` $bias^)? `routing` $routing (`correction` $correction^)? attr-dict `:` type($x) `->` type($ids) `,` type($weights)";
+  let assemblyFormat = "$x `weight` $weight (`bias` $bias^)? `routing` $routing (`correction` $correction^)? (`placement` $placement^)? attr-dict `:` type($x) `->` type($ids) `,` type($weights)";
 }
 
 def Moe_ExpertsGateUpOp : Moe_ModelOp<"experts_gate_up", [Pure]> {
@@ -554,34 +558,27 @@ def Moe_ReduceScatterOp : Moe_Collective<"reduce_scatter"> {
   }];
 }
 
-def Moe_DispatchOp : Moe_Op<"dispatch_tokens"> {
-  let summary = "sends every (token, choice) pair to the rank that holds its expert";
-  let description = [{
-    `slots` gives, per rank of the list, the experts it holds as an array<i64: ...>; -1 is
-    an empty slot. The results are the rows
-    received, their weights and their expert-major order over the rank's own slots.
-    Constraints: (C1) ranks are distinct and not negative, at least one; (C2) slots has one
-    array per rank; (C3) ids and weights are equally wide; (C4) rows are as wide as x; (C5) x,
-    ids and weights have equal row counts.
-  }];
-  let arguments = (ins Moe_Rows:$x, Moe_ExpertIds:$ids, Moe_ExpertWeights:$weights,
-                       DenseI64ArrayAttr:$ranks, ArrayAttr:$slots);
-  let results = (outs Moe_Rows:$rows, Moe_ExpertWeights:$row_weights, Moe_DispatchType:$dispatch);
-  let assemblyFormat = [{
-    $x `,` $ids `,` $weights `ranks` $ranks `slots` $slots attr-dict
-    `:` type($x) `,` type($ids) `,` type($weights) `->` type($rows) `,` type($row_weights)
-  }];
-  let hasVerifier = 1;
-}
+//===----------------------------------------------------------------------===//
+// Operations of one rank among several
+//===----------------------------------------------------------------------===//
 
-def Moe_CombineOp : Moe_Op<"combine_tokens"> {
-  let summary = "returns every pair's result to its token's rank and adds them by weight";
+def Moe_AssignSlotsOp : Moe_Op<"assign_slots", [Pure]> {
+  let summary = "chooses a replica for every (token, choice) pair and orders those of one group by slot";
   let description = [{
-    Constraints: (C1) ranks are distinct and not negative, at least one; (C2) widths are equal.
+    Every rank knows all ids and comes to the same choice: a decode step sends all tokens of an
+    expert to one replica so that the largest number of activated experts of a group is small,
+    other steps balance tokens over replicas. The result is the slot-major order of the pairs that
+    fell to `group`; the others have no row in it.
+    ```mlir
+    %d = moe.assign_slots %ids group 1 of [array<i64: 0, 1, 2>, array<i64: 3, 2>] : tensor<?x2xi32>
+    ```
+    Constraints: (C1) slots has one array<i64: ...> per group; (C2) group is one of them; (C3) no
+    group holds an expert twice, and every expert from 0 to the largest one has a slot; (C4) there
+    are at least as many experts as ids is wide.
   }];
-  let arguments = (ins Moe_Rows:$rows, Moe_DispatchType:$dispatch, DenseI64ArrayAttr:$ranks);
-  let results = (outs Moe_Rows:$result);
-  let assemblyFormat = "$rows `by` $dispatch `ranks` $ranks attr-dict `:` type($rows) `->` type($result)";
+  let arguments = (ins Moe_ExpertIds:$ids, I64Attr:$group, ArrayAttr:$slots);
+  let results = (outs Moe_DispatchType:$dispatch);
+  let assemblyFormat = "$ids `group` $group `of` $slots attr-dict `:` type($ids)";
   let hasVerifier = 1;
 }
 

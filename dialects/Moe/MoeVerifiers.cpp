@@ -10,6 +10,8 @@
 //===----------------------------------------------------------------------===//
 #include "dialects/Moe/Moe.h"
 
+#include "llvm/ADT/BitVector.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/SmallSet.h"
 #include "llvm/Support/MathExtras.h"
 
@@ -495,6 +497,38 @@ LogicalResult RouteOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return verifyShape(*this, symbols, 5, getCorrectionAttr(), {width(getLogits())}, "[experts]");
 }
 
+/// Every expert has a slot, and no group holds one twice.
+static LogicalResult verifySlots(Operation *op, int constraint, ArrayAttr slots, int64_t experts) {
+  llvm::BitVector placed(experts);
+  for (auto [group, list] : llvm::enumerate(slots)) {
+    llvm::SmallDenseSet<int64_t> own;
+    for (int64_t expert : cast<DenseI64ArrayAttr>(list).asArrayRef()) {
+      if (expert == -1)
+        continue;
+      if (expert < 0 || expert >= experts)
+        return fail(op, constraint) << "group " << group << " holds expert " << expert
+                                    << ", outside [0, " << experts - 1 << "]";
+      if (!own.insert(expert).second)
+        return fail(op, constraint) << "group " << group << " holds expert " << expert << " twice";
+      placed.set(expert);
+    }
+  }
+  if (int missing = placed.find_first_unset(); missing >= 0)
+    return fail(op, constraint) << "expert " << missing << " has no slot";
+  return success();
+}
+
+static LogicalResult verifyPlacement(Operation *op, int constraint, DictionaryAttr placement,
+                                     int64_t experts) {
+  if (!placement)
+    return success();
+  auto slots = placement.getAs<ArrayAttr>("slots");
+  if (!slots || slots.empty() || !llvm::all_of(slots, llvm::IsaPred<DenseI64ArrayAttr>))
+    return fail(op, constraint) << "placement " << placement
+                                << " has no slots = [array<i64: ...>, ...], one list per group";
+  return verifySlots(op, constraint, slots, experts);
+}
+
 LogicalResult RouterOp::verify() {
   return verifyEqualRows(*this, 8, {getX(), getIds(), getWeights()});
 }
@@ -511,6 +545,8 @@ LogicalResult RouterOp::verifySymbolUses(SymbolTableCollection &symbols) {
   for (FlatSymbolRefAttr name : {getBiasAttr(), getCorrectionAttr()})
     if (failed(verifyShape(*this, symbols, 2, name, {experts}, "[experts]")))
       return failure();
+  if (failed(verifyPlacement(*this, 9, getPlacementAttr(), experts)))
+    return failure();
   return verifyRouting(*this, {3, 4, 5, 6, 7}, getRouting(), experts, getIds(), getWeights());
 }
 
@@ -542,6 +578,8 @@ LogicalResult ExpertsOp::verifySymbolUses(SymbolTableCollection &symbols) {
                           << " wide, expected H = " << hidden;
   if (failed(verifyShape(*this, symbols, 4, getGateBiasAttr(), {experts, inner}, "[experts, I]")) ||
       failed(verifyShape(*this, symbols, 4, getUpBiasAttr(), {experts, inner}, "[experts, I]")))
+    return failure();
+  if (failed(verifyPlacement(*this, 8, getPlacementAttr(), experts)))
     return failure();
   return verifyShape(*this, symbols, 4, getDownBiasAttr(), {experts, hidden}, "[experts, H]");
 }
@@ -658,27 +696,26 @@ LogicalResult ReduceScatterOp::verify() {
   return verifyEqualWidths(*this, 2, getX(), getResult());
 }
 
-LogicalResult DispatchOp::verify() {
-  if (failed(verifyRanks(*this, 1, getRanks())))
-    return failure();
-  if (getSlots().size() != getRanks().size() ||
-      !llvm::all_of(getSlots(), llvm::IsaPred<DenseI64ArrayAttr>))
-    return fail(*this, 2) << "slots " << getSlotsAttr()
-                          << " is not one array<i64: ...> for each of " << getRanks().size()
-                          << " ranks";
-  if (width(getIds()) != width(getWeights()))
-    return fail(*this, 3) << "ids are " << width(getIds()) << " and weights " << width(getWeights())
-                          << " wide";
-  if (width(getRows()) != width(getX()))
-    return fail(*this, 4) << "rows are " << width(getRows()) << " and x " << width(getX())
-                          << " wide";
-  return verifyEqualRows(*this, 5, {getX(), getIds(), getWeights()});
-}
+//===----------------------------------------------------------------------===//
+// Operations of one rank among several
+//===----------------------------------------------------------------------===//
 
-LogicalResult CombineOp::verify() {
-  if (failed(verifyRanks(*this, 1, getRanks())))
+LogicalResult AssignSlotsOp::verify() {
+  if (getSlots().empty() || !llvm::all_of(getSlots(), llvm::IsaPred<DenseI64ArrayAttr>))
+    return fail(*this, 1) << "slots " << getSlots() << " is not one array<i64: ...> for each group";
+  if (getGroup() >= getSlots().size())
+    return fail(*this, 2) << "group " << getGroup() << " is not one of " << getSlots().size()
+                          << " groups";
+  int64_t experts = 0;
+  for (Attribute list : getSlots())
+    for (int64_t expert : cast<DenseI64ArrayAttr>(list).asArrayRef())
+      experts = std::max(experts, expert + 1);
+  if (failed(verifySlots(*this, 3, getSlots(), experts)))
     return failure();
-  return verifyEqualWidths(*this, 2, getRows(), getResult());
+  if (experts < width(getIds()))
+    return fail(*this, 4) << "ids are " << width(getIds()) << " wide, but there are " << experts
+                          << " experts";
+  return success();
 }
 
 } // namespace sluice::moe

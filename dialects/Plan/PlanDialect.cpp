@@ -178,7 +178,11 @@ FailureOr<SmallVector<std::pair<StringRef, int64_t>>> stepBuffers(ModuleOp modul
   FailureOr<proto::Limits> limits = readLimits(module);
   if (failed(limits) || vocabSize < 1 || vocabSize > INT32_MAX)
     return failure();
-  auto buffers = ioBufferBytes(*limits, vocabSize);
+  int64_t dp = 1;
+  if (auto parallel =
+          module->getAttrOfType<DictionaryAttr>(moe::MoeDialect::getParallelAttrName()))
+    dp = parallel.getAs<IntegerAttr>("dp").getInt();
+  auto buffers = ioBufferBytes(*limits, vocabSize, dp);
   if (!buffers.isOk())
     return failure();
   SmallVector<std::pair<StringRef, int64_t>> out;

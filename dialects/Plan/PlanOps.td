@@ -319,23 +319,29 @@ def Plan_AsyncCollectiveOp : Plan_InProgram<"async.collective"> {
   let description = [{
     Every rank of the list runs the same collectives of that list in the same order.
     The i-th rank of the list sends and receives the i-th part of a buffer. all_reduce
-    and reduce_scatter add elements; broadcast sends the buffer of `root`.
+    and reduce_scatter add elements; broadcast sends the buffer of `root`. With `rows`, parts are
+    as many rows of `width` elements as the buffer of counts (i32, one per rank of the list) says
+    in each step, and the buffers hold as many rows as the program allows.
     ```mlir
     plan.async.collective all_reduce %partial into %sum of f32 among [0, 1] stream 0 label "layers.0.attn.reduce"
     plan.async.collective broadcast %x into %y of f32 among [0, 1] root 0 stream 0 label "weights"
+    plan.async.collective all_gather %x into %y of f32 among [0, 1] rows %counts : !plan.buffer<8> width 256 stream 0 label "layers.0.norm.gather"
     ```
     Constraints: (C1) ranks are distinct and not negative, at least one; (C2) the program's rank
     is one of them; (C3) broadcast has a root among the ranks, others none; (C4) with n
     ranks: all_gather's result has n times the bytes of its source, reduce_scatter's
     source n times those of its result, others equal bytes; (C5) every part is a whole
-    number of elements.
+    number of elements; (C6) only all_gather and reduce_scatter take rows, together with a width,
+    of counts of 4 bytes for each rank; both buffers then have equal bytes, whole rows.
   }];
   let arguments = (ins Plan_CollectiveKindAttr:$kind, Plan_BufferType:$source,
                        Plan_BufferType:$result, TypeAttr:$element_type,
                        DenseI64ArrayAttr:$ranks, OptionalAttr<Plan_Offset>:$root,
+                       Optional<Plan_BufferType>:$counts, OptionalAttr<Plan_Count>:$width,
                        Plan_Stream:$stream, StrAttr:$label);
   let assemblyFormat = [{
     `` $kind $source `into` $result `of` $element_type `among` $ranks (`root` $root^)?
+    (`rows` $counts^ `:` qualified(type($counts)) `width` $width)?
     `stream` $stream `label` $label attr-dict `:` qualified(type($source)) `,` qualified(type($result))
   }];
   let hasVerifier = 1;
@@ -399,17 +405,19 @@ def Plan_CmdCollectiveOp : Plan_InProgram<"cmd.collective"> {
     ```mlir
     plan.cmd.collective all_reduce arena[0 for 16384] into arena[16384 for 16384] of f32 among [0, 1] stream 0 label "layers.0.attn.reduce"
     ```
-    Constraints: (C1) - (C5) as of plan.async.collective; (C6) ranges lie in their slab;
-    (C7) the written range is not in the weights slab and does not overlap the other one,
-    unless both are equal.
+    Constraints: (C1) - (C6) as of plan.async.collective; (C7) ranges lie in their slab;
+    (C8) the written range is not in the weights slab and does not overlap another one,
+    unless source and result are equal.
   }];
   let arguments = (ins Plan_CollectiveKindAttr:$kind, Plan_RangeAttr:$source,
                        Plan_RangeAttr:$result, TypeAttr:$element_type,
                        DenseI64ArrayAttr:$ranks, OptionalAttr<Plan_Offset>:$root,
+                       OptionalAttr<Plan_RangeAttr>:$counts, OptionalAttr<Plan_Count>:$width,
                        Plan_Stream:$stream, StrAttr:$label);
   let assemblyFormat = [{
     `` $kind custom<Range>($source) `into` custom<Range>($result) `of` $element_type `among` $ranks
-    (`root` $root^)? `stream` $stream `label` $label attr-dict
+    (`root` $root^)? (`rows` custom<Range>($counts)^ `width` $width)?
+    `stream` $stream `label` $label attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -159,9 +159,10 @@ LogicalResult CmdLaunchOp::verify() {
   return success();
 }
 
-/// C1, C3 - C5 of both collectives.
+/// C1, C3 - C6 of both collectives; `countsBytes` is 0 without counts.
 template <typename CollectiveOp>
-static LogicalResult verifyCollective(CollectiveOp op, int64_t sourceBytes, int64_t resultBytes) {
+static LogicalResult verifyCollective(CollectiveOp op, int64_t sourceBytes, int64_t resultBytes,
+                                      int64_t countsBytes) {
   ArrayRef<int64_t> ranks = op.getRanks();
   llvm::SmallDenseSet<int64_t> distinct;
   for (int64_t rank : ranks)
@@ -176,10 +177,33 @@ static LogicalResult verifyCollective(CollectiveOp op, int64_t sourceBytes, int6
   if (isBroadcast && !distinct.contains(*op.getRoot()))
     return fail(op, 3) << "root " << *op.getRoot() << " is not among the ranks";
 
+  Type element = op.getElementType();
+  if (!element.isIntOrFloat() || element.getIntOrFloatBitWidth() % 8 != 0)
+    return fail(op, 5) << "elements of type " << element << " do not fill whole bytes";
+  int64_t elementBytes = element.getIntOrFloatBitWidth() / 8;
   int64_t n = ranks.size(), sourceParts = 1, resultParts = 1;
-  if (op.getKind() == CollectiveKind::AllGather)
+  bool isGather = op.getKind() == CollectiveKind::AllGather;
+  bool isScatter = op.getKind() == CollectiveKind::ReduceScatter;
+  if (op.getWidth().has_value() != (countsBytes != 0) ||
+      (countsBytes != 0 && !isGather && !isScatter))
+    return fail(op, 6) << "rows need counts and a width, and only all_gather and reduce_scatter "
+                          "take them";
+  if (countsBytes != 0) {
+    if (countsBytes != 4 * n)
+      return fail(op, 6) << "counts have " << countsBytes << " bytes, expected 4 for each of " << n
+                         << " ranks";
+    int64_t rowBytes;
+    if (sourceBytes != resultBytes ||
+        llvm::MulOverflow(int64_t(*op.getWidth()), elementBytes, rowBytes) ||
+        sourceBytes % rowBytes != 0)
+      return fail(op, 6) << "buffers of " << sourceBytes << " and " << resultBytes
+                         << " bytes do not hold equally many rows of " << *op.getWidth() << " "
+                         << element << " elements";
+    return success();
+  }
+  if (isGather)
     resultParts = n;
-  else if (op.getKind() == CollectiveKind::ReduceScatter)
+  else if (isScatter)
     sourceParts = n;
   int64_t parts = op.getKind() == CollectiveKind::AllToAll ? n : 1;
   int64_t part = sourceBytes / sourceParts;
@@ -188,10 +212,6 @@ static LogicalResult verifyCollective(CollectiveOp op, int64_t sourceBytes, int6
       expected != resultBytes)
     return fail(op, 4) << stringifyCollectiveKind(op.getKind()) << " among " << n
                        << " ranks cannot turn " << sourceBytes << " bytes into " << resultBytes;
-  Type element = op.getElementType();
-  if (!element.isIntOrFloat() || element.getIntOrFloatBitWidth() % 8 != 0)
-    return fail(op, 5) << "elements of type " << element << " do not fill whole bytes";
-  int64_t elementBytes = element.getIntOrFloatBitWidth() / 8;
   if (part % parts != 0 || part / parts % elementBytes != 0)
     return fail(op, 5) << part << " bytes are not " << parts << " parts of whole " << element
                        << " elements";
@@ -199,12 +219,14 @@ static LogicalResult verifyCollective(CollectiveOp op, int64_t sourceBytes, int6
 }
 
 LogicalResult AsyncCollectiveOp::verify() {
-  return verifyCollective(*this, getSource().getType().getBytes(),
-                          getResult().getType().getBytes());
+  Value counts = getCounts();
+  return verifyCollective(*this, getSource().getType().getBytes(), getResult().getType().getBytes(),
+                          counts ? cast<BufferType>(counts.getType()).getBytes() : 0);
 }
 
 LogicalResult CmdCollectiveOp::verify() {
-  return verifyCollective(*this, getSource().getBytes(), getResult().getBytes());
+  return verifyCollective(*this, getSource().getBytes(), getResult().getBytes(),
+                          getCounts() ? getCounts()->getBytes() : 0);
 }
 
 //===----------------------------------------------------------------------===//
@@ -438,13 +460,17 @@ private:
   }
 
   LogicalResult checkCollective(CmdCollectiveOp op) {
-    if (failed(checkRanks(op, op.getRanks())) || failed(checkBounds(op, op.getSource(), 6)) ||
-        failed(checkBounds(op, op.getResult(), 6)))
+    if (failed(checkRanks(op, op.getRanks())) || failed(checkBounds(op, op.getSource(), 7)) ||
+        failed(checkBounds(op, op.getResult(), 7)) ||
+        (op.getCounts() && failed(checkBounds(op, *op.getCounts(), 7))))
       return failure();
     if (op.getResult().getSlab() == SlabKind::Weights)
-      return fail(op, 7) << "weights are read only";
-    if (op.getSource() != op.getResult() && overlap(op.getSource(), op.getResult()))
-      return fail(op, 7) << rangeText(op.getSource()) << " and " << rangeText(op.getResult())
+      return fail(op, 8) << "weights are read only";
+    if ((op.getSource() != op.getResult() && overlap(op.getSource(), op.getResult())))
+      return fail(op, 8) << rangeText(op.getSource()) << " and " << rangeText(op.getResult())
+                         << " overlap in part";
+    if (op.getCounts() && overlap(*op.getCounts(), op.getResult()))
+      return fail(op, 8) << rangeText(*op.getCounts()) << " and " << rangeText(op.getResult())
                          << " overlap in part";
     return success();
   }

@@ -83,6 +83,8 @@ private:
     auto out = moe::ExpertsDownOp::create(builder, op.getLoc(), op.getType(), h.getResult(),
                                           op.getWeights(), router.getDispatch(), op.getDownAttr(),
                                           op.getDownBiasAttr(), op.getWeightOnInputAttr());
+    // The order of the pairs is the router's, so where experts lie is its business from here on.
+    router.setPlacementAttr(op.getPlacementAttr());
     op.getResult().replaceAllUsesWith(out.getResult());
     op.erase();
     return success();

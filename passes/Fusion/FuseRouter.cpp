@@ -42,7 +42,7 @@ struct FuseRouterPass : impl::FuseRouterBase<FuseRouterPass> {
           builder, route.getLoc(),
           TypeRange{route.getIds().getType(), route.getWeights().getType(), dispatch},
           linear.getX(), linear.getWeightAttr(), linear.getBiasAttr(), route.getCorrectionAttr(),
-          route.getRouting());
+          route.getRouting(), DictionaryAttr());
       route.getIds().replaceAllUsesWith(router.getIds());
       route.getWeights().replaceAllUsesWith(router.getWeights());
       route.erase();

@@ -65,6 +65,38 @@ LogicalResult StepReader::lower(moe::RouterOp op) {
                  {"counts", counts}});
 }
 
+LogicalResult StepReader::lower(moe::AssignSlotsOp op) {
+  abi::AssignSlotsParams params;
+  params.topK = widthOf(op.getIds());
+  params.group = op.getGroup();
+  llvm::raw_string_ostream text(params.slots);
+  llvm::interleave(
+      op.getSlots().getAsRange<DenseI64ArrayAttr>(), text,
+      [&](DenseI64ArrayAttr group) {
+        SmallVector<int64_t> held;
+        for (int64_t expert : group.asArrayRef())
+          if (expert >= 0) {
+            held.push_back(expert);
+            params.experts = std::max(params.experts, expert + 1);
+          }
+        llvm::interleave(held, text, ",");
+      },
+      ";");
+  auto groups = abi::expertsOfGroups(params);
+  if (!groups.isOk())
+    return op.emitOpError("cannot be launched: ") << groups.status().message();
+  std::string label = labelAfter(op.getIds(), "assign_slots");
+  Dispatch &dispatch = dispatches[op.getDispatch()];
+  dispatch = {newTransient(label + ".offsets"), newTransient(label + ".order"),
+              newTransient(label + ".inverse"), int64_t((*groups)[params.group].size()),
+              params.topK};
+  return launch(op, params, label,
+                {{"ids", use(op.getIds())},
+                 {"offsets", dispatch.offsets},
+                 {"order", dispatch.order},
+                 {"inverse", dispatch.inverse}});
+}
+
 LogicalResult StepReader::lower(moe::ExpertsGateUpOp op) {
   FailureOr<Product> product =
       productOf(op, op.getWeightAttr(), op.getBiasAttr(), "gate_up_panel16");

@@ -245,6 +245,8 @@ LogicalResult StepReader::launch(Operation *op, const abi::FamilyParams &params,
     auto found = llvm::find_if(bound, [&](const Binding &b) { return b.first == spec.name; });
     if (found != bound.end())
       out.args.push_back(found->second);
+    else if (spec.name == StringRef(abi::kIoHeader) && isGathered(op))
+      out.args.push_back(ioArg(abi::kIoGlobalHeader));
     else if (llvm::is_contained(hostArgs, StringRef(spec.name)))
       out.args.push_back(ioArg(spec.name));
     else if (spec.access == abi::ArgAccess::kScratch)
@@ -252,8 +254,39 @@ LogicalResult StepReader::launch(Operation *op, const abi::FamilyParams &params,
     else
       out.args.emplace_back();
   }
-  recipe.launches.push_back(std::move(out));
+  recipe.commands.emplace_back(std::move(out));
   return success();
+}
+
+LogicalResult StepReader::exchange(Operation *op, plan::CollectiveKind kind,
+                                   ArrayRef<int64_t> ranks) {
+  Value source = op->getOperand(0), result = op->getResult(0);
+  auto type = cast<RankedTensorType>(source.getType());
+  if (!type.getElementType().isF32())
+    return op->emitOpError("exchanges rows of ") << type.getElementType() << "; plans exchange f32";
+  bool counted = kind != plan::CollectiveKind::AllReduce;
+  StringRef leaf = kind == plan::CollectiveKind::AllReduce   ? "reduce"
+                   : kind == plan::CollectiveKind::AllGather ? "gather"
+                                                             : "scatter";
+  std::string label = labelAfter(source, leaf);
+  RecipeArg from = use(source), to = define(result, label, "out"), counts;
+  if (counted)
+    counts = ioArg(rowsOf(source) == abi::RowSet::kTokens ? abi::kIoGroupTokens
+                                                          : abi::kIoGroupLogitRows);
+  recipe.commands.emplace_back(
+      CollectiveRecipe{op->getLoc(), kind, from, to, counts, rowsOf(source), widthOf(source),
+                       DenseI64ArrayAttr::get(op->getContext(), ranks), label});
+  return success();
+}
+
+LogicalResult StepReader::lower(moe::AllReduceOp op) {
+  return exchange(op, plan::CollectiveKind::AllReduce, op.getRanks());
+}
+LogicalResult StepReader::lower(moe::AllGatherOp op) {
+  return exchange(op, plan::CollectiveKind::AllGather, op.getRanks());
+}
+LogicalResult StepReader::lower(moe::ReduceScatterOp op) {
+  return exchange(op, plan::CollectiveKind::ReduceScatter, op.getRanks());
 }
 
 LogicalResult StepReader::readOp(Operation *op) {
@@ -262,16 +295,20 @@ LogicalResult StepReader::readOp(Operation *op) {
   for (Value result : op->getResults())
     if (op->getNumOperands() > 0 && logitRows.contains(op->getOperand(0)))
       logitRows.insert(result);
-  if (!isa<moe::NormOp, moe::LinearOp, moe::SampleOp>(op))
+  bool overAll = isa<moe::AllGatherOp>(op) || (isGathered(op) && !isa<moe::ReduceScatterOp>(op));
+  if (overAll)
+    gathered.insert(op->result_begin(), op->result_end());
+  if (!isa<moe::NormOp, moe::LinearOp, moe::SampleOp, moe::AllGatherOp>(op))
     for (Value operand : op->getOperands())
       if (logitRows.contains(operand))
         return op->emitOpError("has no kernel over the rows that moe.select_rows chose; only "
-                               "norm, linear and sample have");
+                               "norm, linear, sample and all_gather have");
   return TypeSwitch<Operation *, LogicalResult>(op)
       .Case<moe::EmbeddingOp, moe::NormOp, moe::LinearOp, moe::ResidualOp, moe::SelectRowsOp,
             moe::SampleOp, moe::AttentionOp, moe::TemperatureOp, moe::ResidualNormOp, moe::QkvOp,
             moe::LatentQueryOp, moe::LatentAppendOp, moe::AbsorbedAttentionOp, moe::SigmoidGateOp,
-            moe::RouterOp, moe::ExpertsGateUpOp, moe::ExpertsDownOp, moe::FfnGateUpOp>(
+            moe::RouterOp, moe::ExpertsGateUpOp, moe::ExpertsDownOp, moe::FfnGateUpOp,
+            moe::AssignSlotsOp, moe::AllReduceOp, moe::AllGatherOp, moe::ReduceScatterOp>(
           [&](auto typed) { return lower(typed); })
       .Default([](Operation *other) {
         return other->emitOpError("has no kernel family; no kernel of this build runs it");

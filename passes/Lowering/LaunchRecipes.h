@@ -18,6 +18,7 @@
 #include "mlir/IR/SymbolTable.h"
 
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace sluice {
@@ -40,8 +41,20 @@ struct LaunchRecipe {
   std::string label;
 };
 
+/// One collective over f32 rows of `width` elements: as many of `rows` as a bucket has, of which
+/// each participant holds what `counts` says where it is bound.
+struct CollectiveRecipe {
+  mlir::Location loc;
+  plan::CollectiveKind kind;
+  RecipeArg source, result, counts;
+  abi::RowSet rows;
+  int64_t width;
+  mlir::DenseI64ArrayAttr ranks;
+  std::string label;
+};
+
 struct StepRecipe {
-  std::vector<LaunchRecipe> launches;
+  std::vector<std::variant<LaunchRecipe, CollectiveRecipe>> commands; ///< in order
   std::vector<std::string> transients; ///< names, "layers.0.attn.qkv.q"
 };
 

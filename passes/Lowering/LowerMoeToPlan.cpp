@@ -35,24 +35,45 @@ public:
   }
 
   LogicalResult write() {
-    for (const LaunchRecipe &launch : recipe.launches) {
-      auto [entry, isNew] = kernelBytes.try_emplace(launch.kernel);
-      if (isNew) {
-        auto bytes = abi::familyArgBytes(launch.params, dims);
-        if (!bytes.isOk())
-          return emitError(launch.loc) << bytes.status().message();
-        entry->second = std::move(*bytes);
-      }
-      SmallVector<Value> args;
-      for (auto [arg, bytes] : llvm::zip(launch.args, entry->second))
-        args.push_back(bytes == 0 ? Value() : bufferOf(launch.loc, arg, bytes));
-      plan::AsyncLaunchOp::create(builder, launch.loc, launch.kernel, args, /*stream=*/0,
-                                  launch.label);
-    }
+    for (const auto &command : recipe.commands)
+      if (failed(std::visit([&](const auto &one) { return write(one); }, command)))
+        return failure();
     return success();
   }
 
 private:
+  LogicalResult write(const LaunchRecipe &launch) {
+    auto [entry, isNew] = kernelBytes.try_emplace(launch.kernel);
+    if (isNew) {
+      auto bytes = abi::familyArgBytes(launch.params, dims);
+      if (!bytes.isOk())
+        return emitError(launch.loc) << bytes.status().message();
+      entry->second = std::move(*bytes);
+    }
+    SmallVector<Value> args;
+    for (auto [arg, bytes] : llvm::zip(launch.args, entry->second))
+      args.push_back(bytes == 0 ? Value() : bufferOf(launch.loc, arg, bytes));
+    plan::AsyncLaunchOp::create(builder, launch.loc, launch.kernel, args, /*stream=*/0,
+                                launch.label);
+    return success();
+  }
+
+  LogicalResult write(const CollectiveRecipe &collective) {
+    int64_t rows = collective.rows == abi::RowSet::kTokens ? dims.tokens : dims.logitRows;
+    int64_t bytes = rows * collective.width * int64_t(sizeof(float));
+    Value source = bufferOf(collective.loc, collective.source, bytes);
+    Value counts = bufferOf(collective.loc, collective.counts,
+                            collective.ranks.size() * int64_t(sizeof(int32_t)));
+    Value result = bufferOf(collective.loc, collective.result, bytes);
+    plan::AsyncCollectiveOp::create(
+        builder, collective.loc,
+        plan::CollectiveKindAttr::get(builder.getContext(), collective.kind), source, result,
+        TypeAttr::get(builder.getF32Type()), collective.ranks, IntegerAttr(), counts,
+        counts ? builder.getI64IntegerAttr(collective.width) : IntegerAttr(),
+        builder.getI64IntegerAttr(0), builder.getStringAttr(collective.label));
+    return success();
+  }
+
   plan::BufferType typeOf(int64_t bytes) {
     return plan::BufferType::get(builder.getContext(), bytes);
   }

@@ -107,6 +107,9 @@ private:
   mlir::LogicalResult launch(mlir::Operation *op, const abi::FamilyParams &params,
                              llvm::StringRef label, llvm::ArrayRef<Binding> bound);
   mlir::LogicalResult readOp(mlir::Operation *op);
+  /// Appends an exchange of rows; with data parallel groups, of as many as each group has.
+  mlir::LogicalResult exchange(mlir::Operation *op, plan::CollectiveKind kind,
+                               llvm::ArrayRef<int64_t> ranks);
 
   mlir::LogicalResult lower(moe::EmbeddingOp op);
   mlir::LogicalResult lower(moe::NormOp op);
@@ -126,11 +129,20 @@ private:
   mlir::LogicalResult lower(moe::ExpertsDownOp op);
   mlir::LogicalResult lower(moe::FfnGateUpOp op);
   mlir::LogicalResult lower(moe::SigmoidGateOp op);
+  mlir::LogicalResult lower(moe::AssignSlotsOp op);
+  mlir::LogicalResult lower(moe::AllReduceOp op);
+  mlir::LogicalResult lower(moe::AllGatherOp op);
+  mlir::LogicalResult lower(moe::ReduceScatterOp op);
 
   /// "layers.0.attn." of "layers.0.attn.kv"; empty for a name without dots.
   static std::string parentOf(llvm::StringRef name);
   /// A label for an operation without a weight: next to the launch that made its operand.
   std::string labelAfter(mlir::Value operand, llvm::StringRef leaf);
+  /// Whether the operation works on rows of all data parallel groups.
+  bool isGathered(mlir::Operation *op) const {
+    return llvm::any_of(op->getOperands(),
+                        [&](mlir::Value operand) { return gathered.contains(operand); });
+  }
 
   struct Dispatch {
     RecipeArg offsets, order, inverse;
@@ -146,6 +158,7 @@ private:
   llvm::DenseMap<mlir::Value, Dispatch> dispatches;
   llvm::DenseMap<mlir::Attribute, mlir::StringAttr> weights;
   llvm::DenseSet<mlir::Value> logitRows;
+  llvm::DenseSet<mlir::Value> gathered; ///< rows of all data parallel groups
   int64_t routers = 0;
 };
 

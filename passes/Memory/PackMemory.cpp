@@ -106,6 +106,10 @@ private:
     int64_t position = -1;
     for (Operation &op : *program.getBlock()) {
       ++position;
+      // Sums replace what they sum up; backends add in place.
+      if (auto collective = dyn_cast<plan::AsyncCollectiveOp>(op);
+          collective && collective.getKind() == plan::CollectiveKind::AllReduce)
+        takeOver(position, collective.getResult(), collective.getSource());
       auto launch = dyn_cast<plan::AsyncLaunchOp>(op);
       if (!launch)
         continue;
@@ -113,20 +117,24 @@ private:
       for (unsigned written = 0; written < args.size(); ++written) {
         std::optional<unsigned> replaced =
             plan::replaceableArg(kernels[launch.getKernelAttr()], written);
-        if (!replaced || !args[written] || !args[*replaced] ||
-            llvm::count(args, args[*replaced]) != 1)
-          continue;
-        auto to = lifetimes.find(args[written]), from = lifetimes.find(args[*replaced]);
-        if (to == lifetimes.end() || from == lifetimes.end())
-          continue;
-        Lifetime &home = lifetimes[from->second.home];
-        if (to->second.first != position || from->second.last != position ||
-            home.last != position || to->second.bytes > home.bytes)
-          continue;
-        to->second.home = from->second.home;
-        home.last = to->second.last;
+        if (replaced && args[written] && args[*replaced] && llvm::count(args, args[*replaced]) == 1)
+          takeOver(position, args[written], args[*replaced]);
       }
     }
+  }
+
+  /// Gives `written`, a result of the operation at `position`, the place of `replaced` if that is
+  /// free from then on.
+  void takeOver(int64_t position, Value written, Value replaced) {
+    auto to = lifetimes.find(written), from = lifetimes.find(replaced);
+    if (to == lifetimes.end() || from == lifetimes.end())
+      return;
+    Lifetime &home = lifetimes[from->second.home];
+    if (to->second.first != position || from->second.last != position || home.last != position ||
+        to->second.bytes > home.bytes)
+      return;
+    to->second.home = from->second.home;
+    home.last = to->second.last;
   }
 
   LogicalResult pack() {
@@ -194,8 +202,9 @@ private:
             plan::CmdCollectiveOp::create(
                 builder, loc, collective.getKindAttr(), rangeOf(collective.getSource()),
                 rangeOf(collective.getResult()), collective.getElementTypeAttr(),
-                collective.getRanksAttr(), collective.getRootAttr(), collective.getStreamAttr(),
-                collective.getLabelAttr());
+                collective.getRanksAttr(), collective.getRootAttr(),
+                collective.getCounts() ? rangeOf(collective.getCounts()) : plan::RangeAttr(),
+                collective.getWidthAttr(), collective.getStreamAttr(), collective.getLabelAttr());
           })
           .Case([&](plan::AsyncRecordOp record) {
             int64_t event = events.size();

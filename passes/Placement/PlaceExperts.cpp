@@ -25,17 +25,17 @@ struct PlaceExpertsPass : impl::PlaceExpertsBase<PlaceExpertsPass> {
   using PlaceExpertsBase::PlaceExpertsBase;
 
   void runOnOperation() override {
-    if (ranks < 1) {
-      getOperation().emitError("ranks = ") << ranks.getValue() << " must be at least 1";
-      return signalPassFailure();
-    }
+    int64_t ranks = 1;
+    if (auto parallel = getOperation()->getAttrOfType<DictionaryAttr>(
+            moe::MoeDialect::getParallelAttrName()))
+      ranks = parallel.getAs<IntegerAttr>("ep").getInt();
     WeightSymbols weights(getOperation());
     Builder builder(&getContext());
     bool failed = false;
     getOperation().walk([&](moe::ExpertsOp experts) {
       int64_t count = weights.shape(experts.getGateAttr())[0];
       if (ranks > count) {
-        experts.emitError("ranks = ") << ranks.getValue() << " exceeds the number of experts "
+        experts.emitError("ranks = ") << ranks << " exceeds the number of experts "
                                       << count << "; every rank must hold at least one";
         failed = true;
         return;
@@ -46,8 +46,7 @@ struct PlaceExpertsPass : impl::PlaceExpertsBase<PlaceExpertsPass> {
         slots.push_back(builder.getDenseI64ArrayAttr(llvm::to_vector(llvm::seq(begin, end))));
       }
       experts.setPlacementAttr(builder.getDictionaryAttr(
-          {builder.getNamedAttr("ranks", builder.getI64IntegerAttr(ranks)),
-           builder.getNamedAttr("slots", builder.getArrayAttr(slots))}));
+          {builder.getNamedAttr("slots", builder.getArrayAttr(slots))}));
     });
     if (failed)
       signalPassFailure();

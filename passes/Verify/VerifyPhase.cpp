@@ -49,8 +49,7 @@ bool needsFusion(Operation *op) {
 }
 
 bool isCollective(Operation *op) {
-  return isa<moe::AllReduceOp, moe::AllGatherOp, moe::ReduceScatterOp, moe::DispatchOp,
-             moe::CombineOp>(op);
+  return isa<moe::AllReduceOp, moe::AllGatherOp, moe::ReduceScatterOp, moe::AssignSlotsOp>(op);
 }
 
 struct VerifyPhasePass : impl::VerifyPhaseBase<VerifyPhasePass> {
@@ -89,7 +88,7 @@ private:
       else if (phase >= Phase::Fused && needsFusion(op))
         complain("no kernel runs it; fusion should have replaced it");
       if (phase < Phase::Partitioned && isCollective(op))
-        complain("collectives are made by partitioning");
+        complain("it is made by partitioning");
       if (auto experts = dyn_cast<moe::ExpertsOp>(op))
         if (phase == Phase::Placed && !experts.getPlacementAttr())
           complain("it has no placement");

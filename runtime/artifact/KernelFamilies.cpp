@@ -13,6 +13,7 @@
 #include "runtime/quant/WeightFormat.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <iterator>
 
@@ -30,7 +31,7 @@ constexpr const char *kFamilyNames[] = {
     "embedding",          "norm",         "residual_norm", "residual",     "linear",
     "ffn_gate_up",        "qkv",          "attention",     "router",       "experts_gate_up",
     "experts_down",       "gather_rows",  "sample",        "latent_query", "latent_append",
-    "absorbed_attention", "sigmoid_gate", "temperature"};
+    "absorbed_attention", "sigmoid_gate", "temperature",   "assign_slots"};
 static_assert(std::size(kFamilyNames) == std::variant_size_v<FamilyParams>);
 
 //===------------------------------------------------------------------------===//
@@ -161,16 +162,12 @@ public:
     });
   }
   Checker &weights(const std::string &format) {
-    if (status.isOk())
-      status = quant::parsePackable(format).status();
-    return *this;
+    return status(quant::parsePackable(format).status());
   }
   /// A row-major table, whose rows are looked up.
   Checker &table(const std::string &format) {
     auto parsed = quant::WeightFormat::parse(format);
-    if (status.isOk())
-      status = parsed.isOk() ? quant::requireRowMajor(*parsed) : parsed.status();
-    return *this;
+    return status(parsed.isOk() ? quant::requireRowMajor(*parsed) : parsed.status());
   }
   Checker &cache(const std::string &type) {
     return require(type == "f32" || type == "bf16" || type == "f16", [&] {
@@ -178,15 +175,18 @@ public:
     });
   }
   template <typename Message> Checker &require(bool holds, const Message &message) {
-    if (status.isOk() && !holds)
-      status = invalidArgument(message());
+    return holds ? *this : status(invalidArgument(message()));
+  }
+  Checker &status(Status checked) {
+    if (first.isOk())
+      first = std::move(checked);
     return *this;
   }
-  Status take() { return status; }
+  Status take() { return first; }
 
 private:
   static std::string quote(const char *name) { return "parameter \"" + std::string(name) + "\""; }
-  Status status;
+  Status first;
 };
 
 void check(const EmbeddingParams &p, Checker &c) {
@@ -268,8 +268,8 @@ void check(const RouterParams &p, Checker &c) {
 }
 
 template <typename ExpertsParams> void checkExperts(const ExpertsParams &p, Checker &c) {
-  c.size("experts", p.experts, kMaxExperts)
-      .range("top_k", p.topK, 1, std::min(p.experts, kMaxTopK));
+  // A rank may hold fewer experts than a token chooses.
+  c.size("experts", p.experts, kMaxExperts).range("top_k", p.topK, 1, kMaxTopK);
   c.size("n", p.n).size("k", p.k).weights(p.format);
 }
 
@@ -309,6 +309,12 @@ void check(const TemperatureParams &p, Checker &c) {
   c.require(p.floor > 0, [&] {
     return "parameter \"floor\" is " + std::to_string(p.floor) + "; it must be positive";
   });
+}
+
+void check(const AssignSlotsParams &p, Checker &c) {
+  c.size("experts", p.experts, kMaxExperts)
+      .range("top_k", p.topK, 1, std::min(p.experts, kMaxTopK));
+  c.status(expertsOfGroups(p).status());
 }
 
 template <typename Family> Result<FamilyParams> readFamily(const Params &params) {
@@ -351,6 +357,46 @@ template <size_t... Index> std::vector<FamilyParams> defaultParams(std::index_se
 }
 
 } // namespace
+
+Result<std::vector<std::vector<int32_t>>> expertsOfGroups(const AssignSlotsParams &params) {
+  std::vector<std::vector<int32_t>> groups(1);
+  std::string_view text = params.slots;
+  auto fail = [&](const std::string &why) {
+    return invalidArgument("parameter \"slots\" " + why + "; it lists experts as in \"0,1,2;3,2\"");
+  };
+  std::vector<int32_t> lastGroup(static_cast<size_t>(params.experts), -1);
+  size_t total = 0;
+  while (true) {
+    int32_t expert = -1;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), expert);
+    if (error != std::errc() || expert < 0 || expert >= params.experts)
+      return fail("has no expert in [0, " + std::to_string(params.experts - 1) + "] at slot " +
+                  std::to_string(total));
+    int32_t &last = lastGroup[static_cast<size_t>(expert)];
+    if (last == static_cast<int32_t>(groups.size()) - 1)
+      return fail("gives group " + std::to_string(last) + " expert " + std::to_string(expert) +
+                  " twice");
+    last = static_cast<int32_t>(groups.size()) - 1;
+    groups.back().push_back(expert);
+    if (++total > kMaxSlots)
+      return fail("has more than " + std::to_string(kMaxSlots) + " slots");
+    text.remove_prefix(static_cast<size_t>(end - text.data()));
+    if (text.empty())
+      break;
+    if (text.front() != ',' && text.front() != ';')
+      return fail("has \"" + std::string(text.substr(0, 1)) + "\" after slot " +
+                  std::to_string(total - 1));
+    if (text.front() == ';')
+      groups.emplace_back();
+    text.remove_prefix(1);
+  }
+  if (auto missing = std::find(lastGroup.begin(), lastGroup.end(), -1); missing != lastGroup.end())
+    return fail("has no slot for expert " + std::to_string(missing - lastGroup.begin()));
+  if (params.group < 0 || params.group >= static_cast<int64_t>(groups.size()))
+    return invalidArgument("parameter \"group\" is " + std::to_string(params.group) +
+                           ", outside [0, " + std::to_string(groups.size() - 1) + "]");
+  return groups;
+}
 
 std::vector<FamilyParams> allFamilies() {
   return defaultParams(std::make_index_sequence<std::variant_size_v<FamilyParams>>());

@@ -253,7 +253,7 @@ struct ExpertsGateUpParams {
 };
 
 /// out[T, n] = Σ over the K choices of weight * (h · D_e^T + bias), summed in the order of choices;
-/// weightOnInput: weights are taken as 1.
+/// weightOnInput: weights are taken as 1. A pair whose `inverse` is negative adds nothing here.
 struct ExpertsDownParams {
   int64_t experts = 0, topK = 0, n = 0, k = 0;
   std::string format = "bf16";
@@ -263,6 +263,24 @@ struct ExpertsDownParams {
         v("bias", bias), v("weight_on_input", weightOnInput);
   }
 };
+
+/// Chooses a replica for every pair of a router (placement/ReplicaRouter.h) and orders those that
+/// fell to `group` by its slots: offsets int32 [own slots + 1], order int32 [T*K] (its front part),
+/// inverse int32 [T*K] (row of each pair in order, or -1 for pairs of other groups). `slots` lists the
+/// experts of each group's slots, "0,1,2;3,2": at most kMaxSlots in all, no expert twice in a group,
+/// every expert somewhere. A step whose header counts as many sequences as tokens is a decode step.
+inline constexpr size_t kMaxSlots = size_t(1) << 16;
+struct AssignSlotsParams {
+  int64_t experts = 0, topK = 0, group = 0;
+  std::string slots;
+  template <typename V> void visit(V &v) {
+    v("experts", experts), v("top_k", topK), v("group", group), v("slots", slots);
+  }
+};
+
+/// The experts in the slots of every group, checked as AssignSlotsParams says: kInvalidArgument
+/// otherwise. `experts` must have been checked before.
+Result<std::vector<std::vector<int32_t>>> expertsOfGroups(const AssignSlotsParams &params);
 
 /// out[R, width] = x[logit_rows].
 struct GatherRowsParams {
@@ -353,6 +371,7 @@ struct TemperatureParams {
 ///                       inverse, counts, scratch
 ///   experts_gate_up     header, x, offsets, order, weights, weight, [bias], out
 ///   experts_down        header, h, offsets, order, inverse, weights, weight, [bias], out, scratch
+///   assign_slots        header, ids, offsets, order, inverse, scratch
 ///   gather_rows         header, logit_rows, x, out
 ///   sample              header, logits, sampling, sampled_ids, scratch
 ///   latent_query        header, positions, token_seq, kv_lengths, x, weight, [rope], out
@@ -368,12 +387,13 @@ struct TemperatureParams {
 /// [attentionPartials(dims), qHeads, valueDim + 2]; router f32 [2, T,
 /// E] and int32 [E + 1]; experts_down f32 [T*K, n]; sample 8 bytes for each of [R, vocab];
 /// absorbed_attention f32 latents [T, heads, latent] and scratch [attentionPartials(dims), heads,
-/// latent + 2].
+/// latent + 2]; assign_slots int32 [T*K + 4 * experts + 6 * groups + 2 * slots of all groups].
 using FamilyParams =
     std::variant<EmbeddingParams, NormParams, ResidualNormParams, ResidualParams, LinearParams,
                  FfnGateUpParams, QkvParams, AttentionParams, RouterParams, ExpertsGateUpParams,
                  ExpertsDownParams, GatherRowsParams, SampleParams, LatentQueryParams,
-                 LatentAppendParams, AbsorbedAttentionParams, SigmoidGateParams, TemperatureParams>;
+                 LatentAppendParams, AbsorbedAttentionParams, SigmoidGateParams, TemperatureParams,
+                 AssignSlotsParams>;
 
 /// One entry per family, with default parameters, in the order of FamilyParams.
 std::vector<FamilyParams> allFamilies();

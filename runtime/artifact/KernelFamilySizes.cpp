@@ -69,6 +69,8 @@ public:
     return dense(quant::elementBytes(parsed->element), shape);
   }
 
+  void fail(Status error) { status = std::move(error); }
+
   Result<std::vector<uint64_t>> take() {
     if (!status.isOk())
       return status;
@@ -313,6 +315,23 @@ const Args &args(const TemperatureParams &) {
 }
 void sizes(const TemperatureParams &p, Sizes &s) {
   s.i32({s.dims.tokens}).f32({s.dims.tokens, p.width}).f32({s.dims.tokens, p.width});
+}
+
+const Args &args(const AssignSlotsParams &) {
+  static const Args list = {{"header", R}, {"ids", R},     {"offsets", W},
+                            {"order", W},  {"inverse", W}, {"scratch", S}};
+  return list;
+}
+void sizes(const AssignSlotsParams &p, Sizes &s) {
+  auto groups = expertsOfGroups(p);
+  if (!groups.isOk())
+    return s.fail(groups.status());
+  int64_t pairs = s.dims.tokens * p.topK, slots = 0;
+  for (const std::vector<int32_t> &group : *groups)
+    slots += static_cast<int64_t>(group.size());
+  s.i32({pairs}).i32({int64_t((*groups)[size_t(p.group)].size()) + 1}).i32({pairs}).i32({pairs});
+  // The slot of every pair; the router's own; a cursor per slot for the sort.
+  s.i32({pairs + 4 * p.experts + 6 * int64_t(groups->size()) + 2 * slots});
 }
 
 /// Dimensions are bounded so that sums of products above cannot overflow before they are checked.

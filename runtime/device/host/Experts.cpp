@@ -146,9 +146,10 @@ private:
     const int64_t panels = layout.panels(), pairs = call.tokens * topK;
     int32_t expertOf[kFusedPairs];
     for (int64_t pair = 0; pair < pairs; ++pair)
-      expertOf[pair] =
-          int32_t(std::upper_bound(call.offsets, call.offsets + experts + 1, call.inverse[pair]) -
-                  call.offsets - 1);
+      if (call.inverse[pair] >= 0)
+        expertOf[pair] =
+            int32_t(std::upper_bound(call.offsets, call.offsets + experts + 1, call.inverse[pair]) -
+                    call.offsets - 1);
     WorkSplit split = WorkSplit::of(1, pairs, panels, layout.k(), pool.size());
     pool.parallelFor(split.items, split.grain, [&](int64_t begin, int64_t end, int) {
       const int64_t lastPanel = std::min(end * split.panelsPerItem, panels);
@@ -164,6 +165,8 @@ private:
     for (int64_t token = 0; token < call.tokens; ++token) {
       alignas(64) float sum[kStripWidth] = {};
       for (int64_t pair = token * topK; pair < (token + 1) * topK; ++pair) {
+        if (call.inverse[pair] < 0)
+          continue;
         int64_t expert = expertOf[pair];
         matrix.forEachStrip(
             expertBlob(call.weights, expert, layout.blobBytes()), 1, first, last,
@@ -203,7 +206,8 @@ private:
         float *out = call.out + token * n;
         std::fill_n(out, n, 0.0f);
         for (int64_t pair = token * topK; pair < (token + 1) * topK; ++pair)
-          ops.addScaled(out, call.scratch + call.inverse[pair] * n, weightOf(call, pair), n);
+          if (call.inverse[pair] >= 0)
+            ops.addScaled(out, call.scratch + call.inverse[pair] * n, weightOf(call, pair), n);
       }
     });
   }

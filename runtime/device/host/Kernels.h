@@ -34,6 +34,7 @@ KernelResult createLatentAppend(const abi::LatentAppendParams &params, const abi
 KernelResult createAbsorbedAttention(const abi::AbsorbedAttentionParams &params,
                                      const abi::StepDims &dims);
 KernelResult createTemperature(const abi::TemperatureParams &params, const abi::StepDims &dims);
+KernelResult createAssignSlots(const abi::AssignSlotsParams &params, const abi::StepDims &dims);
 KernelResult createSigmoidGate(const abi::SigmoidGateParams &params, const abi::StepDims &dims);
 
 } // namespace sluice::host

@@ -980,62 +980,67 @@ func.func @f(%x: tensor<?x8xf32>) {
 
 // -----
 
-func.func @f(%x: tensor<?x8xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
-  // expected-error @below {{'moe.dispatch_tokens' op C1: rank 0 is listed twice}}
-  %r, %p, %d = moe.dispatch_tokens %x, %i, %w ranks [0, 0] slots [array<i64: 0>, array<i64: 1>]
-      : tensor<?x8xf32>, tensor<?x2xi32>, tensor<?x2xf32> -> tensor<?x8xf32>, tensor<?x1xf32>
+func.func @f(%i: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.assign_slots' op C1: slots [1] is not one array<i64: ...> for each group}}
+  %d = moe.assign_slots %i group 0 of [1 : i64] : tensor<?x2xi32>
   return
 }
 
 // -----
 
-func.func @f(%x: tensor<?x8xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
-  // expected-error @below {{'moe.dispatch_tokens' op C2: slots [array<i64: 0>] is not one array<i64: ...> for each of 2 ranks}}
-  %r, %p, %d = moe.dispatch_tokens %x, %i, %w ranks [0, 1] slots [array<i64: 0>]
-      : tensor<?x8xf32>, tensor<?x2xi32>, tensor<?x2xf32> -> tensor<?x8xf32>, tensor<?x1xf32>
+func.func @f(%i: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.assign_slots' op C2: group 2 is not one of 2 groups}}
+  %d = moe.assign_slots %i group 2 of [array<i64: 0, 1>, array<i64: 2>] : tensor<?x2xi32>
   return
 }
 
 // -----
 
-func.func @f(%x: tensor<?x8xf32>, %i: tensor<?x3xi32>, %w: tensor<?x2xf32>) {
-  // expected-error @below {{'moe.dispatch_tokens' op C3: ids are 3 and weights 2 wide}}
-  %r, %p, %d = moe.dispatch_tokens %x, %i, %w ranks [0] slots [array<i64: 0>]
-      : tensor<?x8xf32>, tensor<?x3xi32>, tensor<?x2xf32> -> tensor<?x8xf32>, tensor<?x1xf32>
+func.func @f(%i: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.assign_slots' op C3: group 0 holds expert 0 twice}}
+  %d = moe.assign_slots %i group 0 of [array<i64: 0, 1, 0>, array<i64: 2>] : tensor<?x2xi32>
   return
 }
 
 // -----
 
-func.func @f(%x: tensor<?x8xf32>, %i: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
-  // expected-error @below {{'moe.dispatch_tokens' op C4: rows are 4 and x 8 wide}}
-  %r, %p, %d = moe.dispatch_tokens %x, %i, %w ranks [0] slots [array<i64: 0>]
-      : tensor<?x8xf32>, tensor<?x2xi32>, tensor<?x2xf32> -> tensor<?x4xf32>, tensor<?x1xf32>
+func.func @f(%i: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.assign_slots' op C3: expert 2 has no slot}}
+  %d = moe.assign_slots %i group 0 of [array<i64: 0, 1>, array<i64: 3>] : tensor<?x2xi32>
   return
 }
 
 // -----
 
-func.func @f(%x: tensor<3x8xf32>, %i: tensor<4x2xi32>, %w: tensor<?x2xf32>) {
-  // expected-error @below {{'moe.dispatch_tokens' op C5: row counts 3 and 4 differ}}
-  %r, %p, %d = moe.dispatch_tokens %x, %i, %w ranks [0] slots [array<i64: 0>]
-      : tensor<3x8xf32>, tensor<4x2xi32>, tensor<?x2xf32> -> tensor<?x8xf32>, tensor<?x1xf32>
+func.func @f(%i: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.assign_slots' op C3: group 0 holds expert -2, outside [0, 1]}}
+  %d = moe.assign_slots %i group 0 of [array<i64: 0, -2>, array<i64: 1>] : tensor<?x2xi32>
   return
 }
 
 // -----
 
-func.func @f(%x: tensor<?x8xf32>, %d: !moe.dispatch) {
-  // expected-error @below {{'moe.combine_tokens' op C1: the list of ranks is empty}}
-  %0 = moe.combine_tokens %x by %d ranks [] : tensor<?x8xf32> -> tensor<?x8xf32>
+func.func @f(%i: tensor<?x2xi32>) {
+  // expected-error @below {{'moe.assign_slots' op C4: ids are 2 wide, but there are 1 experts}}
+  %d = moe.assign_slots %i group 0 of [array<i64: 0>] : tensor<?x2xi32>
   return
 }
 
 // -----
 
-func.func @f(%x: tensor<?x8xf32>, %d: !moe.dispatch) {
-  // expected-error @below {{'moe.combine_tokens' op C2: widths 8 and 4 differ}}
-  %0 = moe.combine_tokens %x by %d ranks [0] : tensor<?x8xf32> -> tensor<?x4xf32>
+moe.weight @r : tensor<4x8xf32> = #moe.source<"r" in "" : tensor<4x8xf32>>
+func.func @f(%x: tensor<?x8xf32>) {
+  // expected-error @below {{'moe.router' op C9: expert 3 has no slot}}
+  %i, %w, %d = moe.router %x weight @r routing <softmax, top_k = 2> placement {slots = [array<i64: 0, 1, 2>]} : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
+  return
+}
+
+// -----
+
+moe.weight @r : tensor<4x8xf32> = #moe.source<"r" in "" : tensor<4x8xf32>>
+func.func @f(%x: tensor<?x8xf32>) {
+  // expected-error @below {{'moe.router' op C9: placement {ranks = 2 : i64} has no slots = [array<i64: ...>, ...], one list per group}}
+  %i, %w, %d = moe.router %x weight @r routing <softmax, top_k = 2> placement {ranks = 2 : i64} : tensor<?x8xf32> -> tensor<?x2xi32>, tensor<?x2xf32>
   return
 }
 

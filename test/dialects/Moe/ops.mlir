@@ -201,19 +201,16 @@ func.func @fused(%x: tensor<?x256xf32>) {
   return
 }
 
-// CHECK-LABEL: func.func @collectives(
-// CHECK-SAME: %[[X:.*]]: tensor<?x256xf32>, %[[IDS:.*]]: tensor<?x2xi32>, %[[W:.*]]: tensor<?x2xf32>)
-func.func @collectives(%x: tensor<?x256xf32>, %ids: tensor<?x2xi32>, %w: tensor<?x2xf32>) {
+// CHECK-LABEL: func.func @ranks(
+// CHECK-SAME: %[[X:.*]]: tensor<?x256xf32>, %[[IDS:.*]]: tensor<?x2xi32>)
+func.func @ranks(%x: tensor<?x256xf32>, %ids: tensor<?x2xi32>) {
   // CHECK: moe.all_reduce %[[X]] ranks [0, 1] : tensor<?x256xf32>
   %0 = moe.all_reduce %x ranks [0, 1] : tensor<?x256xf32>
   // CHECK: moe.all_gather %[[X]] ranks [0, 1] : tensor<?x256xf32> -> tensor<?x256xf32>
   %1 = moe.all_gather %x ranks [0, 1] : tensor<?x256xf32> -> tensor<?x256xf32>
   // CHECK: moe.reduce_scatter %[[X]] ranks [0, 1] : tensor<?x256xf32> -> tensor<?x256xf32>
   %2 = moe.reduce_scatter %x ranks [0, 1] : tensor<?x256xf32> -> tensor<?x256xf32>
-  // CHECK: %[[ROWS:.*]], %{{.*}}, %[[D:.*]] = moe.dispatch_tokens %[[X]], %[[IDS]], %[[W]] ranks [0, 1] slots [array<i64: 0, 1>, array<i64: 2, -1>] : tensor<?x256xf32>, tensor<?x2xi32>, tensor<?x2xf32> -> tensor<?x256xf32>, tensor<?x1xf32>
-  %rows, %rw, %d = moe.dispatch_tokens %x, %ids, %w ranks [0, 1] slots [array<i64: 0, 1>, array<i64: 2, -1>]
-      : tensor<?x256xf32>, tensor<?x2xi32>, tensor<?x2xf32> -> tensor<?x256xf32>, tensor<?x1xf32>
-  // CHECK: moe.combine_tokens %[[ROWS]] by %[[D]] ranks [0, 1] : tensor<?x256xf32> -> tensor<?x256xf32>
-  %3 = moe.combine_tokens %rows by %d ranks [0, 1] : tensor<?x256xf32> -> tensor<?x256xf32>
+  // CHECK: moe.assign_slots %[[IDS]] group 1 of [array<i64: 0, 1, 2>, array<i64: 3, 2>] : tensor<?x2xi32>
+  %d = moe.assign_slots %ids group 1 of [array<i64: 0, 1, 2>, array<i64: 3, 2>] : tensor<?x2xi32>
   return
 }

@@ -19,7 +19,7 @@ module attributes {moe.model = {name = "m", family = "mixtral", vocab_size = 64 
 
 module attributes {moe.model = {name = "m", family = "mixtral", vocab_size = 64 : i64, hidden_size = 32 : i64, num_layers = 1 : i64, num_experts = 8 : i64, top_k = 2 : i64, max_position = 128 : i64, eos_token_ids = array<i64: 0>, bos_token_id = -1 : i64, total_parameters = 1 : i64, active_parameters = 1 : i64}, moe.limits = {max_batch_tokens = 16 : i64, max_seqs = 4 : i64, max_seq_len = 64 : i64, max_logit_rows = 8 : i64, page_size = 16 : i64, num_pages = 16 : i64}, moe.target = "host"} {
   func.func @step(%x: tensor<?x32xf32>) -> tensor<?x32xf32> {
-    // expected-error@+1 {{is not allowed after phase placed: collectives are made by partitioning}}
+    // expected-error@+1 {{is not allowed after phase placed: it is made by partitioning}}
     %y = moe.all_reduce %x ranks [0, 1] : tensor<?x32xf32>
     return %y : tensor<?x32xf32>
   }

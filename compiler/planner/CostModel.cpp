@@ -49,6 +49,7 @@ CostModel::CostModel(const ModelTable &model, const ParallelShape &shape, const 
     const TableLayer &from = model.layers[i];
     Layer &layer = layers[i];
     layer.window = from.window;
+    layer.gathersDense = facts.ffn[i].overAll;
     layer.launches = from.launches;
     launches += from.launches;
     double heads = double(from.heads) / double(facts.attentionTp);
@@ -90,14 +91,8 @@ CostModel::CostModel(const ModelTable &model, const ParallelShape &shape, const 
   logitBytes = double(model.vocab) * 4;
   for (const TableWeight &weight : model.weights)
     addWeight(shardOf(weight, model, shape, facts), target);
-  for (const TableCache &cache : model.caches) {
-    const TableLayer &layer = model.layers[size_t(cache.layer)];
-    double positions = double(model.limits.numPages) * double(model.limits.pageSize);
-    double part = cache.latent ? 1.0
-                               : double(std::max<int64_t>(layer.kvHeads / facts.attentionTp, 1)) /
-                                     double(layer.kvHeads);
-    layers[size_t(cache.layer)].kvBytes += double(cache.bytes) / positions * part;
-  }
+  for (Layer &layer : layers)
+    layer.kvBytes = kvBytesPerToken(model, facts) / double(layers.size());
 }
 
 void CostModel::addWeight(const TableWeight &shard, const Target &target) {
@@ -148,7 +143,9 @@ StepCost CostModel::layerCost(const Layer &layer, const StepLoad &load) const {
   cost.bytes = bytes;
 
   double denseBytes = layer.dense.bytes + layer.router.bytes;
-  cost.dense = std::max(denseBytes / bandwidth, tokens * (layer.dense.flops + layer.router.flops));
+  double denseTokens = layer.gathersDense ? tokens : ownTokens;
+  cost.dense = std::max(denseBytes / bandwidth,
+                        denseTokens * layer.dense.flops + tokens * layer.router.flops);
   cost.bytes += denseBytes;
 
   if (layer.moe >= 0) {

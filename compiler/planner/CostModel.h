@@ -81,6 +81,7 @@ private:
     double kvBytes = 0;        ///< of one cached position
     double attentionFlops = 0; ///< seconds of one (query, position) pair
     int64_t window = 0;
+    bool gathersDense = true; ///< dense parts see the rows of all groups
     int64_t launches = 0;
     int moe = -1;                                                ///< index into stats
     std::vector<std::vector<std::pair<int64_t, double>>> groups; ///< experts and 1 / copies

@@ -39,7 +39,6 @@ enum class Sharding {
   kWhole,         ///< the same on every rank
   kQkvRows,       ///< rows are query heads, then key and value heads
   kHeadRows,      ///< rows belong to query heads
-  kKvHeadRows,    ///< rows belong to key/value heads
   kHeadColumns,   ///< columns belong to query heads
   kHeadBlobs,     ///< one blob per query head
   kExpertRows,    ///< blobs are experts; rows split by tp
@@ -75,6 +74,7 @@ struct TableCache {
 struct TableLayer {
   int64_t heads = 0, kvHeads = 0, headDim = 0, valueDim = 0;
   int64_t latent = 0;            ///< width of a latent cache's row; 0 = keys and values
+  bool splitsHeads = true;       ///< false: a norm over all heads ties them together
   int64_t window = 0;            ///< positions a query sees at most; 0 = all
   int64_t experts = 0, topK = 0; ///< 0 without routed experts
   int64_t expertWidth = 0;       ///< I of a routed expert

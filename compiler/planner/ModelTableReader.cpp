@@ -93,13 +93,9 @@ private:
         .Case([&](moe::QkvOp op) {
           use(op.getWeightAttr(), WeightRole::kAttention, Sharding::kQkvRows);
           use(op.getBiasAttr(), WeightRole::kAttention, Sharding::kQkvRows);
-          bool isWhole = op.getQkNorm() == moe::QkNorm::Whole;
-          use(op.getQNormAttr(), WeightRole::kTables,
-              isWhole ? Sharding::kHeadRows : Sharding::kWhole);
-          use(op.getKNormAttr(), WeightRole::kTables,
-              isWhole ? Sharding::kKvHeadRows : Sharding::kWhole);
           auto cache = symbols.lookup<moe::KvCacheOp>(op.getCache());
           TableLayer &to = layer(op.getWeight());
+          to.splitsHeads = op.getQkNorm() != moe::QkNorm::Whole;
           to.heads = op.getHeads();
           to.kvHeads = cache.getKvHeads();
           to.headDim = cache.getHeadDim();

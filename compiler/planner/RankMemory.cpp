@@ -5,7 +5,7 @@
 //===----------------------------------------------------------------------===//
 #include "compiler/planner/RankMemory.h"
 
-#include "runtime/base/Format.h"
+#include "passes/Partition/RankLayout.h"
 #include "runtime/quant/PackedLayout.h"
 
 #include <algorithm>
@@ -38,31 +38,50 @@ int64_t columnBlock(const TableWeight &weight) {
   }
 }
 
-/// The first weight that cutting its columns in `parts` would cut within a scale.
-const TableWeight *cutsScales(const ModelTable &model, Sharding sharding, int64_t parts) {
-  for (const TableWeight &weight : model.weights)
-    if (weight.sharding == sharding && weight.k / parts % columnBlock(weight) != 0)
-      return &weight;
-  return nullptr;
-}
-
-/// Whether heads can be shared by `parts` ranks: query heads evenly, and key/value heads evenly or
-/// each by equally many ranks.
-bool splitsHeads(const ModelTable &model, int64_t parts) {
-  for (const TableLayer &layer : model.layers) {
-    if (layer.heads % parts != 0)
-      return false;
-    if (layer.latent == 0 && layer.kvHeads % parts != 0 && parts % layer.kvHeads != 0)
+/// Whether every part has columns and none cuts a block of them with one scale.
+template <typename Part> bool splitsColumns(const TableWeight &weight, int64_t parts, Part part) {
+  int64_t block = columnBlock(weight);
+  for (int64_t i = 0; i < parts; ++i) {
+    ShardRange range = part(i);
+    bool endsBlock = range.end % block == 0 || range.end == weight.k;
+    if (range.size() == 0 || range.begin % block != 0 || !endsBlock)
       return false;
   }
-  return cutsScales(model, Sharding::kHeadColumns, parts) == nullptr;
+  return true;
 }
 
-bool splitsFfn(const ModelTable &model, int64_t parts) {
-  for (const TableLayer &layer : model.layers)
-    if (layer.ffnWidth % parts != 0)
+HeadShard headShard(const TableLayer &layer, int64_t parts, int64_t index) {
+  if (layer.latent > 0)
+    return {{index * layer.heads / parts, (index + 1) * layer.heads / parts}, {0, 1}};
+  return *headShardOf(layer.heads, layer.kvHeads, parts, index);
+}
+
+bool hasHeadShards(const TableLayer &layer, int64_t parts) {
+  if (layer.latent > 0)
+    return layer.heads >= parts;
+  for (int64_t i = 0; i < parts; ++i)
+    if (!headShardOf(layer.heads, layer.kvHeads, parts, i))
       return false;
-  return cutsScales(model, Sharding::kFfnColumns, parts) == nullptr;
+  return true;
+}
+
+/// Whether the heads of every layer can be dealt out to `parts` ranks.
+bool splitsHeads(const ModelTable &model, int64_t parts) {
+  for (const TableLayer &layer : model.layers)
+    if (!layer.splitsHeads || !hasHeadShards(layer, parts))
+      return false;
+  for (const TableWeight &weight : model.weights) {
+    if (weight.sharding != Sharding::kHeadColumns)
+      continue;
+    const TableLayer &layer = model.layers[size_t(weight.layer)];
+    int64_t width = weight.k / layer.heads;
+    if (!splitsColumns(weight, parts, [&](int64_t i) {
+          ShardRange heads = headShard(layer, parts, i).query;
+          return ShardRange{heads.begin * width, heads.end * width};
+        }))
+      return false;
+  }
+  return true;
 }
 
 template <typename Fits> int64_t largestDivisor(int64_t number, Fits fits) {
@@ -70,6 +89,26 @@ template <typename Fits> int64_t largestDivisor(int64_t number, Fits fits) {
     if (number % parts == 0 && fits(parts))
       return parts;
   return 1;
+}
+
+int64_t largestShard(int64_t extent, int64_t parts) {
+  int64_t most = 0;
+  for (int64_t i = 0; i < parts; ++i)
+    most = std::max(most, sluice::shardOf(extent, parts, i).size());
+  return most;
+}
+
+/// Query heads and key/value heads of the rank with the most of them.
+std::pair<int64_t, int64_t> largestHeads(const TableLayer &layer, int64_t parts) {
+  std::pair<int64_t, int64_t> most{0, 0};
+  for (int64_t i = 0; i < parts; ++i) {
+    HeadShard shard = headShard(layer, parts, i);
+    if (std::pair pair(shard.query.size(), shard.kv.size());
+        pair.first * layer.headDim + pair.second * (layer.headDim + layer.valueDim) >
+        most.first * layer.headDim + most.second * (layer.headDim + layer.valueDim))
+      most = pair;
+  }
+  return most;
 }
 
 uint64_t storedBytes(const TableWeight &weight) {
@@ -83,6 +122,19 @@ uint64_t storedBytes(const TableWeight &weight) {
   Result<uint64_t> bytes =
       quant::packedBytes(weight.layout, *format, weight.n, weight.k, weight.blobs);
   return bytes.isOk() ? *bytes : weight.bytes;
+}
+
+/// Bytes of a page of the rank with the most key/value heads.
+uint64_t cacheBytesPerPage(const TableCache &cache, const ModelTable &model,
+                           const ShapeFacts &facts) {
+  uint64_t bytes = cache.bytes / uint64_t(model.limits.numPages);
+  const TableLayer &layer = model.layers[size_t(cache.layer)];
+  if (cache.latent)
+    return bytes;
+  int64_t most = 0;
+  for (int64_t i = 0; i < facts.attentionTp; ++i)
+    most = std::max(most, headShard(layer, facts.attentionTp, i).kv.size());
+  return bytes / uint64_t(layer.kvHeads) * uint64_t(most);
 }
 
 int64_t slotsOf(const ParallelShape &shape, int64_t experts) {
@@ -121,33 +173,56 @@ Result<ShapeFacts> checkShape(const ModelTable &model, const ParallelShape &shap
       return invalidArgument("slots = " + text(shape.slots) + " exceed " + text(layer.experts) +
                              " experts on each of " + text(shape.ep) +
                              " groups; a second copy in a group serves nobody");
-    if (layer.expertWidth % shape.tp != 0)
-      return invalidArgument("tp = " + text(shape.tp) + " does not divide the width " +
-                             text(layer.expertWidth) + " of an expert");
   }
-  if (const TableWeight *weight = cutsScales(model, Sharding::kExpertColumns, shape.tp))
-    return invalidArgument("tp = " + text(shape.tp) + " leaves " + text(weight->k / shape.tp) +
-                           " columns of " + weight->name + ", which splits its blocks of " +
-                           text(columnBlock(*weight)) + " columns with one scale (" +
-                           weight->format + "); use ep for the other ranks");
+  for (const TableWeight &weight : model.weights) {
+    if (weight.sharding != Sharding::kExpertColumns)
+      continue;
+    if (splitsColumns(weight, shape.tp,
+                      [&](int64_t i) { return sluice::shardOf(weight.k, shape.tp, i); }))
+      continue;
+    if (weight.k < shape.tp)
+      return invalidArgument("tp = " + text(shape.tp) + " exceeds the width " + text(weight.k) +
+                             " of an expert; use ep for the other ranks");
+    return invalidArgument("tp = " + text(shape.tp) + " leaves about " + text(weight.k / shape.tp) +
+                           " of " + text(weight.k) + " columns of " + weight.name +
+                           " to a rank, which cuts its blocks of " + text(columnBlock(weight)) +
+                           " columns with one scale (" + weight.format +
+                           "); use ep for the other ranks");
+  }
 
   ShapeFacts facts;
+  const int64_t groupSize = ranks / shape.dp;
   facts.attentionTp =
-      largestDivisor(ranks / shape.dp, [&](int64_t parts) { return splitsHeads(model, parts); });
-  facts.ffnTp = largestDivisor(ranks, [&](int64_t parts) { return splitsFfn(model, parts); });
+      largestDivisor(groupSize, [&](int64_t parts) { return splitsHeads(model, parts); });
   facts.slotsPerGroup = ceilDiv(slotsOf(shape, model.maxExperts()), shape.ep);
-  if (facts.attentionTp < ranks / shape.dp)
-    facts.notes.push_back(
-        "attention is shared by " + text(facts.attentionTp) + " of " + text(ranks / shape.dp) +
-        " ranks of a group and repeated by the others: heads do not divide further");
-  bool hasFfn = std::any_of(model.layers.begin(), model.layers.end(),
-                            [](const TableLayer &layer) { return layer.ffnWidth > 0; });
-  if (hasFfn && facts.ffnTp < ranks)
-    facts.notes.push_back("dense parts and shared experts are shared by " + text(facts.ffnTp) +
-                          " of " + text(ranks) + " ranks: " +
-                          (cutsScales(model, Sharding::kFfnColumns, ranks) != nullptr
-                               ? "finer parts would split blocks of scales"
-                               : "their width does not divide further"));
+  facts.pages = model.limits.numPages;
+  if (shape.dp > 1)
+    facts.pages = std::max(ceilDiv(model.limits.seqLen, model.limits.pageSize),
+                           ceilDiv(model.limits.numPages, shape.dp));
+  facts.ffn.resize(model.layers.size());
+  int64_t fewest = ranks;
+  for (const TableWeight &weight : model.weights) {
+    if (weight.sharding != Sharding::kFfnColumns)
+      continue;
+    auto fits = [&](int64_t parts) {
+      return splitsColumns(weight, parts,
+                           [&](int64_t i) { return sluice::shardOf(weight.k, parts, i); });
+    };
+    FfnSplit &split = facts.ffn[size_t(weight.layer)];
+    split.overAll = fits(ranks);
+    split.parts = split.overAll ? ranks : largestDivisor(groupSize, fits);
+    fewest = std::min(fewest, split.parts);
+  }
+  if (facts.attentionTp < groupSize)
+    facts.notes.push_back("attention is shared by " + text(facts.attentionTp) + " of the " +
+                          text(groupSize) +
+                          " ranks of a group and repeated by the others: its heads cannot be dealt "
+                          "out further");
+  if (fewest < ranks)
+    facts.notes.push_back("dense parts or shared experts are shared by " + text(fewest) + " of " +
+                          text(ranks) +
+                          " ranks and repeated by the others: their width cannot be "
+                          "dealt out further without cutting blocks of scales");
   return facts;
 }
 
@@ -158,45 +233,49 @@ TableWeight shardOf(const TableWeight &weight, const ModelTable &model, const Pa
   auto slots = [&] {
     return ceilDiv(slotsOf(shape, model.layers[size_t(weight.layer)].experts), shape.ep);
   };
+  auto layer = [&]() -> const TableLayer & { return model.layers[size_t(weight.layer)]; };
+  auto heads = [&] { return largestHeads(layer(), atp); };
+  auto ffn = [&](int64_t width) {
+    return largestShard(width, facts.ffn[size_t(weight.layer)].parts);
+  };
   switch (weight.sharding) {
   case Sharding::kWhole:
     break;
   case Sharding::kQkvRows: {
-    const TableLayer &layer = model.layers[size_t(weight.layer)];
-    int64_t kvHeads = std::max<int64_t>(layer.kvHeads / atp, 1);
-    shard.n = layer.heads / atp * layer.headDim + kvHeads * (layer.headDim + layer.valueDim);
+    auto [query, kv] = heads();
+    shard.n = query * layer().headDim + kv * (layer().headDim + layer().valueDim);
     break;
   }
   case Sharding::kHeadRows:
-    shard.n = weight.n / atp;
+    shard.n = weight.n / layer().heads * heads().first;
     break;
-  case Sharding::kKvHeadRows: {
-    const TableLayer &layer = model.layers[size_t(weight.layer)];
-    shard.n = weight.n / layer.kvHeads * std::max<int64_t>(layer.kvHeads / atp, 1);
-    break;
-  }
   case Sharding::kHeadColumns:
-    shard.k = weight.k / atp;
+    shard.k = weight.k / layer().heads * heads().first;
     break;
   case Sharding::kHeadBlobs:
-    shard.blobs = weight.blobs / atp;
+    shard.blobs = heads().first;
     break;
-  case Sharding::kExpertRows:
+  case Sharding::kExpertRows: {
+    // A bias holds the rows of gate and up one after the other.
+    int64_t width = layer().expertWidth;
     shard.blobs = slots();
-    shard.n = weight.n / shape.tp;
+    shard.n = weight.n / width * largestShard(width, shape.tp);
     break;
+  }
   case Sharding::kExpertColumns:
     shard.blobs = slots();
-    shard.k = weight.k / shape.tp;
+    shard.k = largestShard(weight.k, shape.tp);
     break;
   case Sharding::kExpertWhole:
     shard.blobs = slots();
     break;
-  case Sharding::kFfnRows:
-    shard.n = weight.n / facts.ffnTp;
+  case Sharding::kFfnRows: {
+    int64_t width = layer().ffnWidth;
+    shard.n = weight.n / width * ffn(width);
     break;
+  }
   case Sharding::kFfnColumns:
-    shard.k = weight.k / facts.ffnTp;
+    shard.k = ffn(weight.k);
     break;
   }
   if (shard.blobs != weight.blobs || shard.n != weight.n || shard.k != weight.k)
@@ -223,12 +302,8 @@ RankMemory rankMemory(const ModelTable &model, const ParallelShape &shape, const
       memory.replicas += shard.bytes / uint64_t(shard.blobs) * uint64_t(shard.blobs - needed);
     }
   }
-  for (const TableCache &cache : model.caches) {
-    const TableLayer &layer = model.layers[size_t(cache.layer)];
-    int64_t kvHeads = std::max<int64_t>(layer.kvHeads / facts.attentionTp, 1);
-    memory.kv += alignUp(cache.latent ? cache.bytes
-                                      : cache.bytes / uint64_t(layer.kvHeads) * uint64_t(kvHeads));
-  }
+  for (const TableCache &cache : model.caches)
+    memory.kv += alignUp(cacheBytesPerPage(cache, model, facts) * uint64_t(facts.pages));
   memory.arena = model.arenaBytes;
   // Gathered rows, and the sum that a reduction writes beside its source.
   if (shape.ranks() > 1)
@@ -241,14 +316,10 @@ RankMemory rankMemory(const ModelTable &model, const ParallelShape &shape, const
 }
 
 double kvBytesPerToken(const ModelTable &model, const ShapeFacts &facts) {
-  double bytes = 0, positions = double(model.limits.numPages) * double(model.limits.pageSize);
-  for (const TableCache &cache : model.caches) {
-    const TableLayer &layer = model.layers[size_t(cache.layer)];
-    int64_t kvHeads = std::max<int64_t>(layer.kvHeads / facts.attentionTp, 1);
-    bytes += double(cache.bytes) / positions *
-             (cache.latent ? 1.0 : double(kvHeads) / double(layer.kvHeads));
-  }
-  return bytes;
+  uint64_t bytes = 0;
+  for (const TableCache &cache : model.caches)
+    bytes += cacheBytesPerPage(cache, model, facts);
+  return double(bytes) / double(model.limits.pageSize);
 }
 
 } // namespace sluice::planner

@@ -32,18 +32,25 @@ struct ParallelShape {
   std::string name() const;
 };
 
+/// How the dense part or the shared experts of a layer are split.
+struct FfnSplit {
+  int64_t parts = 1;   ///< ranks that share it; sets of as many others repeat them
+  bool overAll = true; ///< over all ranks, on the rows of all data parallel groups
+};
+
 /// What follows from a shape for one model.
 struct ShapeFacts {
   int64_t attentionTp = 1;        ///< ranks that share the heads of a data parallel group
-  int64_t ffnTp = 1;              ///< ranks that share dense parts and shared experts
+  std::vector<FfnSplit> ffn;      ///< by layer
+  int64_t pages = 0;              ///< of the caches of one data parallel group
   int64_t slotsPerGroup = 0;      ///< of the layer with the most experts
   std::vector<std::string> notes; ///< where work is done more than once, and why
 };
 
-/// Checks a shape against the model and the number of ranks. The error says which rule it breaks
-/// and what would satisfy it: factors that do not multiply to the ranks, dp that does not divide
-/// them, more expert groups than experts, fewer slots than experts, a tp that does not divide the
-/// width of an expert or that splits a block of scales, more data parallel groups than sequences.
+/// Checks a shape against the model. The error says which rule it breaks and what would satisfy it:
+/// a dp that does not divide the ranks, more data parallel groups than sequences, more expert
+/// groups than experts, fewer slots than experts or more than groups have use for, a tp that leaves
+/// a rank without a part of an expert or that cuts a block of columns with one scale.
 Result<ShapeFacts> checkShape(const ModelTable &model, const ParallelShape &shape);
 
 /// Bytes of one rank by item.

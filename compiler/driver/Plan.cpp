@@ -1,0 +1,192 @@
+//===- Plan.cpp - Planning a model without its weights ----------------------===//
+//
+// Part of the Sluice project, under the Apache License 2.0.
+//
+// A copy of the model lowered for one rank gives the table that all shapes are weighed by; the
+// chosen shape is then lowered too, so that what is promised is what a compilation allocates. Both
+// take tenths of a second, because weights are names.
+//
+//===----------------------------------------------------------------------===//
+#include "compiler/driver/PlanPhase.h"
+
+#include "compiler/planner/ModelTableReader.h"
+#include "dialects/Moe/Moe.h"
+#include "runtime/base/File.h"
+#include "runtime/base/Json.h"
+
+#include "mlir/IR/OwningOpRef.h"
+
+#include <bit>
+
+using namespace mlir;
+
+namespace sluice {
+
+using namespace planner;
+
+namespace {
+
+/// Ranks up to which the chosen shape is lowered rank by rank. Beyond it a plan has more programs
+/// than a few seconds lower, and the arithmetic of RankMemory.h stands alone.
+constexpr int64_t kMaxLoweredRanks = 64;
+
+class Planning {
+public:
+  Planning(ModuleOp quantized, const CompileOptions &options, const PlanOptions &plan,
+           PhaseRunner run, PlanReport &report)
+      : quantized(quantized), options(options), plan(plan), run(run), report(report) {}
+
+  Status decide() {
+    SLUICE_ASSIGN_OR_RETURN(target, resolveTarget(options.target, plan));
+    report.calibration = plan.calibration;
+    SLUICE_RETURN_IF_ERROR(readModel());
+    SLUICE_RETURN_IF_ERROR(readRouting());
+    ParallelPlanner planner(report.model, target, report.stats);
+    SLUICE_ASSIGN_OR_RETURN(report.decision, planner.plan(plan.request));
+    SLUICE_RETURN_IF_ERROR(makeExact());
+    describe();
+    return Status::ok();
+  }
+
+private:
+  Status failedTo(const char *what) const {
+    return invalidArgument(std::string("the model cannot be ") + what + "; see the errors above");
+  }
+
+  CompileOptions shaped(const ParallelShape &shape) const {
+    CompileOptions result = options;
+    result.ranks = shape.ranks();
+    result.tp = shape.tp;
+    result.ep = shape.ep;
+    result.dp = shape.dp;
+    return result;
+  }
+
+  Status readModel() {
+    OwningOpRef<ModuleOp> copy = quantized.clone();
+    CompileOptions single = shaped({});
+    if (failed(run(*copy, Phase::Placed, Phase::Fused, single)))
+      return failedTo("fused");
+    facts = readFused(*copy);
+    if (failed(run(*copy, Phase::Partitioned, Phase::Planned, single)))
+      return failedTo("lowered");
+    report.model = readModelTable(*copy, facts);
+    report.model.kvType = options.kvType;
+    single_ = std::move(copy);
+    return Status::ok();
+  }
+
+  Status readRouting() {
+    const ModelTable &model = report.model;
+    const TableLayer *moe = nullptr;
+    for (const TableLayer &layer : model.layers)
+      if (layer.experts > 0)
+        moe = &layer;
+    report.stats.source = "uniform";
+    if (!moe)
+      return Status::ok();
+    if (plan.profile.empty()) {
+      for (const TableLayer &layer : model.layers)
+        if (layer.experts > 0)
+          report.stats.chosen.push_back(uniformChoice(layer.experts, layer.topK));
+      return Status::ok();
+    }
+    SLUICE_ASSIGN_OR_RETURN(auto counts, readCounts());
+    SLUICE_ASSIGN_OR_RETURN(report.stats, statsFromCounts(counts, model.moeLayers(), moe->experts,
+                                                          moe->topK, plan.profile));
+    return Status::ok();
+  }
+
+  /// Lowers the chosen shape, and the next best one when its exact bytes do not fit after all.
+  Status makeExact() {
+    Decision &decision = report.decision;
+    const uint64_t available = decision.target.bytesPerRank(decision.ranks);
+    if (decision.ranks > kMaxLoweredRanks)
+      return Status::ok();
+    for (size_t i = 0; i < decision.candidates.size() && decision.candidates[i].fits; ++i) {
+      Candidate &candidate = decision.candidates[i];
+      OwningOpRef<ModuleOp> copy;
+      if (decision.ranks == 1) {
+        copy = std::move(single_);
+      } else {
+        copy = quantized.clone();
+        if (failed(run(*copy, Phase::Placed, Phase::Planned, shaped(candidate.shape))))
+          return failedTo("shared in this way");
+      }
+      readSlabs(*copy, facts, candidate.memory);
+      candidate.fits = available == 0 || candidate.memory.total() <= available;
+      decision.chosen = candidate.fits ? std::optional(i) : std::nullopt;
+      if (candidate.fits)
+        return Status::ok();
+    }
+    return Status::ok();
+  }
+
+  void describe() {
+    const Candidate *subject = report.decision.subject();
+    if (!subject)
+      return;
+    const TableLimits &limits = report.model.limits;
+    CostModel costs(report.model, subject->shape, subject->facts, report.decision.target,
+                    report.stats);
+    int64_t batch = plan.request.decodeBatch > 0 ? plan.request.decodeBatch : limits.seqs;
+    int64_t context =
+        plan.request.decodeContext > 0 ? plan.request.decodeContext : limits.seqLen / 2;
+    report.curve = batchCurve(costs, batch, context);
+    report.contexts = largestBatches(report.model, *subject, report.decision.target);
+  }
+
+  Result<std::vector<std::vector<double>>> readCounts();
+
+  ModuleOp quantized;
+  const CompileOptions &options;
+  const PlanOptions &plan;
+  PhaseRunner run;
+  PlanReport &report;
+  Target target;
+  FusedFacts facts;
+  OwningOpRef<ModuleOp> single_;
+};
+
+/// SGLang's counts: {"logical_count": [layers][experts]}.
+Result<std::vector<std::vector<double>>> Planning::readCounts() {
+  SLUICE_ASSIGN_OR_RETURN(json::Value value, json::parseFile(plan.profile));
+  json::Cursor root(value, plan.profile);
+  SLUICE_ASSIGN_OR_RETURN(json::Cursor layers, root.getArray("logical_count"));
+  std::vector<std::vector<double>> counts;
+  for (size_t i = 0; i < layers.value().size(); ++i) {
+    SLUICE_ASSIGN_OR_RETURN(json::Cursor layer, layers.element(i));
+    std::vector<double> row;
+    for (size_t e = 0; e < layer.value().size(); ++e) {
+      SLUICE_ASSIGN_OR_RETURN(json::Cursor entry, layer.element(e));
+      SLUICE_ASSIGN_OR_RETURN(double count, entry.asDouble());
+      row.push_back(count);
+    }
+    counts.push_back(std::move(row));
+  }
+  return counts;
+}
+
+} // namespace
+
+Result<Target> resolveTarget(const std::string &name, const PlanOptions &plan) {
+  Target target;
+  if (plan.targetFile.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(target, findTarget(name));
+  } else {
+    SLUICE_ASSIGN_OR_RETURN(std::string text, readFile(plan.targetFile, 1 << 20));
+    SLUICE_ASSIGN_OR_RETURN(target, parseTarget(text, plan.targetFile));
+  }
+  if (!plan.calibration.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(std::string text, readFile(plan.calibration, 1 << 20));
+    SLUICE_RETURN_IF_ERROR(applyCalibration(target, text, plan.calibration));
+  }
+  return target;
+}
+
+Status planQuantized(ModuleOp quantized, const CompileOptions &options, const PlanOptions &plan,
+                     PhaseRunner run, PlanReport &report) {
+  return Planning(quantized, options, plan, run, report).decide();
+}
+
+} // namespace sluice

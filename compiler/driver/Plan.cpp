@@ -59,7 +59,14 @@ private:
     result.tp = shape.tp;
     result.ep = shape.ep;
     result.dp = shape.dp;
+    // The largest bucket decides how much memory a plan takes: buffers grow with the tokens.
+    result.buckets = {largestBucket()};
     return result;
+  }
+
+  int64_t largestBucket() const {
+    auto limits = quantized->getAttrOfType<DictionaryAttr>(moe::MoeDialect::getLimitsAttrName());
+    return limits.getAs<IntegerAttr>("max_batch_tokens").getInt();
   }
 
   Status readModel() {
@@ -72,6 +79,10 @@ private:
       return failedTo("lowered");
     report.model = readModelTable(*copy, facts);
     report.model.kvType = options.kvType;
+    // Powers of two unless they are given (BucketPlanner::geometric), and the largest.
+    report.model.buckets = options.buckets.empty()
+                               ? std::bit_width(uint64_t(largestBucket() - 1)) + 1
+                               : int64_t(options.buckets.size());
     single_ = std::move(copy);
     return Status::ok();
   }
@@ -106,14 +117,18 @@ private:
     for (size_t i = 0; i < decision.candidates.size() && decision.candidates[i].fits; ++i) {
       Candidate &candidate = decision.candidates[i];
       OwningOpRef<ModuleOp> copy;
+      FusedFacts shared;
       if (decision.ranks == 1) {
         copy = std::move(single_);
       } else {
         copy = quantized.clone();
-        if (failed(run(*copy, Phase::Placed, Phase::Planned, shaped(candidate.shape))))
+        if (failed(run(*copy, Phase::Placed, Phase::Partitioned, shaped(candidate.shape))))
           return failedTo("shared in this way");
+        shared = readFused(*copy);
+        if (failed(run(*copy, Phase::Planned, Phase::Planned, shaped(candidate.shape))))
+          return failedTo("lowered");
       }
-      readSlabs(*copy, facts, candidate.memory);
+      readSlabs(*copy, decision.ranks == 1 ? facts : shared, candidate.memory);
       candidate.fits = available == 0 || candidate.memory.total() <= available;
       decision.chosen = candidate.fits ? std::optional(i) : std::nullopt;
       if (candidate.fits)

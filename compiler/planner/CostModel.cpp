@@ -17,6 +17,14 @@ std::pair<int64_t, int64_t> spread(const Target &target, int64_t ranks) {
   return {inner, (ranks + inner - 1) / inner};
 }
 
+/// Expected largest of n standard normal numbers (Royston 1982, rounded), by powers of two.
+double expectedMaximum(size_t n) {
+  constexpr double values[] = {0, 0.564, 1.029, 1.424, 1.766, 2.070, 2.344, 2.595, 2.826, 3.042};
+  double position = std::min(std::log2(double(std::max<size_t>(n, 1))), 8.999);
+  size_t below = size_t(position);
+  return values[below] + (values[below + 1] - values[below]) * (position - double(below));
+}
+
 double tree(int64_t ranks) { return std::ceil(std::log2(double(std::max<int64_t>(ranks, 1)))); }
 
 /// One pass of a ring: every rank sends (n - 1) / n of the bytes.
@@ -150,25 +158,33 @@ StepCost CostModel::layerCost(const Layer &layer, const StepLoad &load) const {
 
   if (layer.moe >= 0) {
     const std::vector<double> &chosen = stats.chosen[size_t(layer.moe)];
-    double slowest = 0, slowestBytes = 0;
+    double mostActive = 0, mostRows = 0, activeVariance = 0, rowVariance = 0, held = 0;
     for (const auto &group : layer.groups) {
       double active = 0, rows = 0;
       for (auto [expert, share] : group) {
         double p = chosen[size_t(expert)];
         // Of several copies one serves all tokens of a decode step, and is awake as often as the
         // expert; which one differs from step to step.
-        active += share * activeProbability(p, load.tokens, stats.tokens);
+        double awake = activeProbability(p, load.tokens, stats.tokens);
+        active += share * awake;
+        activeVariance += share * awake * (1 - share * awake);
         rows += tiledRows(p * share, load.tokens, target.tileTokens, stats.tokens);
+        rowVariance += tokens * p * share * (1 - p * share);
       }
-      double groupBytes = active * layer.expert.bytes;
-      double time = std::max(groupBytes / bandwidth, rows * layer.expert.flops);
-      if (time > slowest)
-        slowest = time, slowestBytes = groupBytes;
       cost.distinctExperts += active;
-      cost.largestGroupExperts = std::max(cost.largestGroupExperts, active);
+      mostActive = std::max(mostActive, active);
+      mostRows = std::max(mostRows, rows);
+      held = std::max(held, double(group.size()));
     }
-    cost.experts = slowest;
-    cost.bytes += slowestBytes;
+    // The busiest of several groups is busier than the busiest on average.
+    double groups = double(layer.groups.size()), above = expectedMaximum(layer.groups.size());
+    double most = std::min(held, cost.distinctExperts);
+    cost.largestGroupExperts =
+        std::min(mostActive + above * std::sqrt(activeVariance / groups), most);
+    mostRows += above * std::sqrt(rowVariance / groups);
+    double groupBytes = cost.largestGroupExperts * layer.expert.bytes;
+    cost.experts = std::max(groupBytes / bandwidth, mostRows * layer.expert.flops);
+    cost.bytes += groupBytes;
   }
 
   const int64_t ranks = shape.ranks();

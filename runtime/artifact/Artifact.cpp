@@ -45,7 +45,7 @@ Result<Artifact> Artifact::open(const std::string &path, const ArtifactOptions &
     Artifact out;
     out.directory = path;
     SLUICE_RETURN_IF_ERROR(out.readManifest());
-    SLUICE_RETURN_IF_ERROR(out.readPlan());
+    SLUICE_RETURN_IF_ERROR(out.readPlan(options.processes));
     SLUICE_RETURN_IF_ERROR(out.mapWeights(options.rank));
     SLUICE_RETURN_IF_ERROR(out.validate());
     if (options.verify)
@@ -78,9 +78,15 @@ Status Artifact::readManifest() {
   return Status::ok();
 }
 
-Status Artifact::readPlan() {
+Status Artifact::readPlan(int processes) {
   SLUICE_ASSIGN_OR_RETURN(std::string bytes, readFile(kPlanFile));
   SLUICE_ASSIGN_OR_RETURN(thePlan, parsePlan(bytesOf(bytes)));
+  if (processes > 0 && processes != thePlan.ranks_size()) {
+    const std::string ranks = std::to_string(thePlan.ranks_size());
+    return invalidArgument("is a plan of " + ranks + " ranks, but " + std::to_string(processes) +
+                           " processes were started; start " + ranks + " (mpirun -n " + ranks +
+                           ") or compile with --ranks=" + std::to_string(processes));
+  }
   return Status::ok();
 }
 

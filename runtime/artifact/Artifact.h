@@ -35,6 +35,9 @@ struct ArtifactOptions {
   /// The one rank whose weights are wanted: those of others are neither opened nor hashed, and need
   /// not be on this machine. -1 = all ranks.
   int rank = -1;
+  /// When not 0: the number of processes, one per rank, that are about to run the plan; another
+  /// number of ranks is kInvalidArgument.
+  int processes = 0;
 };
 
 /// A verified artifact. Immutable, so it may be shared across threads.
@@ -66,7 +69,7 @@ public:
 private:
   Artifact() = default;
   Status readManifest();
-  Status readPlan();
+  Status readPlan(int processes);
   Status mapWeights(int onlyRank);
   Status validate();
   Status verifyFiles(unsigned threads) const;

@@ -104,10 +104,11 @@ Result<Perplexity> scorePerplexity(Engine &engine, std::span<const int32_t> toke
   // As many windows side by side as fill a step: large batches use the hardware best. Every row is
   // a prediction, so rows bound the batch as tokens do.
   int64_t perStep = std::min(info.maxBatchTokens, info.maxLogitRows);
-  int64_t pagesPerWindow = (window + info.pageSize - 1) / info.pageSize;
-  int64_t side = std::clamp<int64_t>(
-      perStep / std::min<int64_t>(window, 64), 1,
-      std::min<int64_t>({info.maxSeqs, result.windows, engine.freePages() / pagesPerWindow}));
+  int64_t pagesPerWindow = (window + info.pageSize - 1) / info.pageSize, room = 0;
+  for (int group = 0; group < info.dp; ++group)
+    room += engine.freePagesOf(group) / pagesPerWindow;
+  int64_t side = std::clamp<int64_t>(perStep / std::min<int64_t>(window, 64), 1,
+                                     std::min<int64_t>({info.maxSeqs, result.windows, room}));
   int64_t chunk = std::max<int64_t>(1, perStep / side);
   double sum = 0;
   for (int64_t first = 0; first < result.windows; first += side) {

@@ -67,11 +67,12 @@ struct Generator::State {
                     static_cast<size_t>(info.maxSeqLen));
   }
 
-  /// Free pages that no admitted request counts on.
-  int unreservedPages() const {
-    int free = engine.freePages();
+  /// Free pages of a data parallel group that no admitted request counts on.
+  int unreservedPages(int group) const {
+    int free = engine.freePagesOf(group);
     for (const Running &r : running)
-      free -= r.reservedPages - pagesOf(static_cast<size_t>(engine.sequenceLength(r.sequence)));
+      if (engine.groupOf(r.sequence) == group)
+        free -= r.reservedPages - pagesOf(static_cast<size_t>(engine.sequenceLength(r.sequence)));
     return free;
   }
 
@@ -85,17 +86,21 @@ Status Generator::State::admit() {
   while (!queue.empty()) {
     Running &next = queue.front();
     next.reservedPages = pagesOf(longest(next.request));
-    if (next.reservedPages > unreservedPages()) {
-      if (running.empty())
-        return resourceExhausted("the request needs " + std::to_string(next.reservedPages) +
-                                 " KV pages, but only " + std::to_string(engine.freePages()) +
-                                 " are free and no running request will free more");
-      break;
-    }
     auto sequence = engine.createSequence();
     if (!sequence.isOk()) {
       if (running.empty())
         return sequence.status();
+      break;
+    }
+    // The engine has chosen a group, whose pages decide; the choice is another one next time.
+    const int group = engine.groupOf(*sequence);
+    if (next.reservedPages > unreservedPages(group)) {
+      engine.releaseSequence(*sequence);
+      if (running.empty())
+        return resourceExhausted("the request needs " + std::to_string(next.reservedPages) +
+                                 " KV pages, but only " +
+                                 std::to_string(engine.freePagesOf(group)) +
+                                 " are free and no running request will free more");
       break;
     }
     next.sequence = *sequence;

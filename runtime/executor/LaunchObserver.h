@@ -40,7 +40,7 @@ struct ObservedLaunch {
 class LaunchObserver {
 public:
   virtual ~LaunchObserver() = default;
-  /// Called on the thread that runs the step, once per launch of each rank.
+  /// Called on the thread that runs the step, once per launch of the first rank of the process.
   virtual void launched(const ObservedLaunch &launch) = 0;
 };
 

@@ -9,19 +9,22 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 namespace sluice {
 
-SequenceTable::SequenceTable(int maxSeqs, int maxSeqLen, int pageSize, int numPages)
+SequenceTable::SequenceTable(int maxSeqs, int maxSeqLen, int pageSize, int numPages, int numGroups)
     : pageSize(pageSize), pagesPerSeq((maxSeqLen - 1) / pageSize + 1),
-      slots(static_cast<size_t>(maxSeqs)),
+      slots(static_cast<size_t>(maxSeqs)), groups(static_cast<size_t>(numGroups)),
       pageLists(static_cast<size_t>(maxSeqs) * static_cast<size_t>(pagesPerSeq)) {
   freeSlots.reserve(slots.size());
   for (int slot = maxSeqs; slot-- > 0;)
     freeSlots.push_back(slot);
-  freeList.reserve(static_cast<size_t>(numPages));
-  for (int page = numPages; page-- > 0;)
-    freeList.push_back(page);
+  for (Group &group : groups) {
+    group.freeList.reserve(static_cast<size_t>(numPages));
+    for (int page = numPages; page-- > 0;)
+      group.freeList.push_back(page);
+  }
 }
 
 Result<SequenceId> SequenceTable::create() {
@@ -31,9 +34,14 @@ Result<SequenceId> SequenceTable::create() {
                              "larger --max-seqs");
   int32_t slot = freeSlots.back();
   freeSlots.pop_back();
+  auto best = std::max_element(groups.begin(), groups.end(), [](const Group &a, const Group &b) {
+    return std::pair(a.freeList.size(), -a.alive) < std::pair(b.freeList.size(), -b.alive);
+  });
+  ++best->alive;
   Slot &entry = slots[static_cast<size_t>(slot)];
   entry.alive = true;
   entry.length = 0;
+  entry.group = static_cast<int>(best - groups.begin());
   return entry.generation * static_cast<int32_t>(slots.size()) + slot;
 }
 
@@ -42,8 +50,10 @@ void SequenceTable::release(SequenceId sequence) {
   if (slot < 0)
     return;
   std::span<const int32_t> held = pages(slot);
-  freeList.insert(freeList.end(), held.rbegin(), held.rend());
   Slot &entry = slots[static_cast<size_t>(slot)];
+  Group &group = groups[static_cast<size_t>(entry.group)];
+  group.freeList.insert(group.freeList.end(), held.rbegin(), held.rend());
+  --group.alive;
   const auto count = static_cast<int32_t>(slots.size());
   entry.generation = entry.generation >= INT32_MAX / count - 1 ? 0 : entry.generation + 1;
   entry.alive = false;
@@ -67,7 +77,8 @@ int SequenceTable::pagesToGrow(int slot, int tokens) const {
 void SequenceTable::grow(int slot, int tokens) {
   Slot &entry = slots[static_cast<size_t>(slot)];
   int held = pagesOf(entry.length), wanted = pagesOf(entry.length + tokens);
-  assert(wanted <= pagesPerSeq && wanted - held <= freePages());
+  assert(wanted <= pagesPerSeq && wanted - held <= freePages(entry.group));
+  std::vector<int32_t> &freeList = groups[static_cast<size_t>(entry.group)].freeList;
   int32_t *list = pageLists.data() + static_cast<size_t>(slot) * static_cast<size_t>(pagesPerSeq);
   for (int i = held; i < wanted; ++i) {
     list[i] = freeList.back();

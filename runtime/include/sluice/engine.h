@@ -24,8 +24,21 @@ namespace sluice {
 
 struct LoadOptions {
   std::string device = "host"; ///< backend: "host"
-  int threads = 0;             ///< host threads per rank; 0 = one per hardware thread
-  bool verify = true;          ///< check every SHA-256 before use
+  /// Host threads of this process, shared out evenly to the ranks it drives, at least one each;
+  /// 0 = one per hardware thread, divided by the processes of the plan on this machine.
+  int threads = 0;
+  bool verify = true; ///< check every SHA-256 before use
+  /// How the ranks of a plan reach each other: "local" (threads of this process), "mpi" (one
+  /// process per rank, started by mpirun), or "auto": mpi in a process that mpirun started with
+  /// others.
+  std::string collectives = "auto";
+  /// Seconds that a rank waits for the others in one exchange before the step fails.
+  double collectiveTimeout = 60;
+};
+
+/// Bytes that one rank takes, by kind; equal to the plan's.
+struct RankMemory {
+  uint64_t weights = 0, kv = 0, arena = 0, io = 0;
 };
 
 /// How a token is drawn from the logits. temperature 0 is greedy.
@@ -44,10 +57,14 @@ Status checkSampling(const SamplingOptions &sampling);
 struct EngineInfo {
   std::string name, family, target;
   int vocabSize = 0, hiddenSize = 0, numLayers = 0, numExperts = 0, topK = 0, numRanks = 1;
-  int maxBatchTokens = 0, maxSeqs = 0, maxSeqLen = 0, maxLogitRows = 0, pageSize = 0, numPages = 0;
+  int maxBatchTokens = 0, maxSeqs = 0, maxSeqLen = 0, maxLogitRows = 0, pageSize = 0;
+  int numPages = 0; ///< of each data parallel group
   int bosTokenId = -1;
   std::vector<int32_t> eosTokenIds;
   uint64_t totalParameters = 0, activeParameters = 0;
+  int firstRank = 0, numLocalRanks = 1; ///< the ranks that this process drives
+  /// Expert groups, ranks that share each of their experts, and data parallel groups of attention.
+  int ep = 1, tp = 1, dp = 1;
   uint64_t weightBytes = 0, kvBytes = 0, arenaBytes = 0, ioBytes = 0; ///< of this process
   double loadSeconds = 0;
 };
@@ -75,27 +92,40 @@ struct StepOutput {
 };
 
 /// One loaded artifact. Not thread-safe: one thread at a time may call it.
+///
+/// With one process per rank, all processes make the same calls with the same arguments in the same
+/// order; each gets all results.
 class Engine {
 public:
-  /// Opens, verifies and loads the artifact directory. All memory of the engine is taken here.
+  /// Opens, verifies and loads the artifact directory. All memory of the engine is taken here. A
+  /// failure of one process is everybody's. kInvalidArgument when the number of processes is not
+  /// the plan's number of ranks.
   static Result<std::unique_ptr<Engine>> load(const std::string &path,
                                               const LoadOptions &options = {});
   virtual ~Engine() = default;
 
   virtual const EngineInfo &info() const = 0;
 
-  /// Starts an empty sequence; fails with kResourceExhausted when maxSeqs are alive.
+  /// Starts an empty sequence; fails with kResourceExhausted when maxSeqs are alive. It belongs to
+  /// the data parallel group with the most free pages (of equals, to the one with the fewest
+  /// sequences, then to the first).
   virtual Result<SequenceId> createSequence() = 0;
   /// Frees its KV pages; unknown handles are ignored.
   virtual void releaseSequence(SequenceId sequence) = 0;
   /// Tokens in the cache, or -1 for an unknown handle.
   virtual int sequenceLength(SequenceId sequence) const = 0;
-  /// KV pages not in use.
+  /// The data parallel group of a sequence, or -1 for an unknown handle.
+  virtual int groupOf(SequenceId sequence) const = 0;
+  /// KV pages not in use, of all data parallel groups together.
   virtual int freePages() const = 0;
+  /// The same of one group in [0, dp), whose sequences share them.
+  virtual int freePagesOf(int group) const = 0;
 
   /// Runs one batch. `outputs` must have as many elements as `entries`. Checks everything first
   /// (ids in range, total tokens, rows, sequence lengths, pages): on kInvalidArgument or
-  /// kResourceExhausted nothing has changed. A sequence may appear once. Not thread-safe.
+  /// kResourceExhausted nothing has changed. A sequence may appear once. kAborted when a rank
+  /// failed or did not come within the time-out: the engine is broken then, and every later step
+  /// says so.
   virtual Status step(std::span<const StepEntry> entries, std::span<StepOutput> outputs) = 0;
 
   /// Tokens routed to each expert since load, [moe layers * experts]; zeros for dense plans.
@@ -104,6 +134,13 @@ public:
   virtual int numMoeLayers() const = 0;
   /// What the steps since load took and were made of; valid as long as the engine.
   virtual const EngineTelemetry &telemetry() const = 0;
+
+  /// What rank `rank`, one that this process drives, takes of its memory.
+  virtual RankMemory rankMemory(int rank) const = 0;
+  /// Tells all processes of the plan how this one fares outside the engine (reading an input,
+  /// writing a result), and learns how they do: ok, or the error of the first rank that failed. All
+  /// processes call it; in a process that drives all ranks it returns `mine`.
+  virtual Status agree(const Status &mine) = 0;
 
   /// The content of a file of the artifact ("tokenizer.json"), its hash checked;
   /// kNotFound when the artifact does not list it.

@@ -47,7 +47,11 @@ public:
   }
   void releaseSequence(SequenceId id) override { live.erase(id); }
   int sequenceLength(SequenceId id) const override { return int(live.at(id).size()); }
+  int groupOf(SequenceId) const override { return 0; }
   int freePages() const override { return facts.numPages; }
+  int freePagesOf(int) const override { return facts.numPages; }
+  RankMemory rankMemory(int) const override { return {}; }
+  Status agree(const Status &mine) override { return mine; }
   Status step(std::span<const StepEntry> entries, std::span<StepOutput> outputs) override {
     size_t tokens = 0, rows = 0;
     for (const StepEntry &entry : entries)

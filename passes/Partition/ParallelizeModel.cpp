@@ -53,9 +53,14 @@ private:
              << ": numbers of ranks are positive";
     int64_t experts = 0;
     WeightSymbols weights(module);
-    module.walk([&](moe::ExpertsOp op) {
-      int64_t count = weights.shape(op.getGateAttr())[0];
-      experts = experts == 0 ? count : std::min(experts, count);
+    module.walk([&](Operation *op) {
+      int64_t count = 0;
+      if (auto whole = dyn_cast<moe::ExpertsOp>(op))
+        count = weights.shape(whole.getGateAttr())[0];
+      else if (auto fused = dyn_cast<moe::ExpertsGateUpOp>(op))
+        count = weights.shape(fused.getWeightAttr())[0];
+      if (count > 0)
+        experts = experts == 0 ? count : std::min(experts, count);
     });
     chosenTp = tp, chosenEp = ep;
     if (tp == 0 && ep == 0) {

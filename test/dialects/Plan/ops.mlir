@@ -53,6 +53,9 @@ plan.rank @rank0 number 0 {
     plan.async.collective all_gather %x into %wide of f32 among [0, 1] stream 1 label "gather" : !plan.buffer<256>, !plan.buffer<512>
     // CHECK: plan.async.collective reduce_scatter
     plan.async.collective reduce_scatter %wide into %x of f32 among [1, 0] stream 1 label "scatter" : !plan.buffer<512>, !plan.buffer<256>
+    %counts = plan.async.io @header at 16 : !plan.buffer<8>
+    // CHECK: plan.async.collective all_gather %y into %layers.0.norm.out of f32 among [0, 1] rows %{{.*}} : !plan.buffer<8> width 16 stream 1 label "rows" : !plan.buffer<256>, !plan.buffer<256>
+    plan.async.collective all_gather %y into %x of f32 among [0, 1] rows %counts : !plan.buffer<8> width 16 stream 1 label "rows" : !plan.buffer<256>, !plan.buffer<256>
     // CHECK: plan.async.collective all_to_all
     plan.async.collective all_to_all %x into %y of f32 among [0, 1] stream 1 label "exchange" : !plan.buffer<256>, !plan.buffer<256>
   }
@@ -83,6 +86,8 @@ plan.rank @rank1 number 1 {
     plan.cmd.wait event 0 stream 1
     // CHECK: plan.cmd.collective all_reduce arena[0 for 256] into arena[0 for 256] of f32 among [0, 1] stream 1 label "reduce"
     plan.cmd.collective all_reduce arena[0 for 256] into arena[0 for 256] of f32 among [0, 1] stream 1 label "reduce"
+    // CHECK: plan.cmd.collective reduce_scatter arena[0 for 256] into arena[256 for 256] of f32 among [0, 1] rows io[16 for 8] width 16 stream 1 label "rows"
+    plan.cmd.collective reduce_scatter arena[0 for 256] into arena[256 for 256] of f32 among [0, 1] rows io[16 for 8] width 16 stream 1 label "rows"
   }
 }
 }

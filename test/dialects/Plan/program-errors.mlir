@@ -257,6 +257,70 @@ plan.rank @rank0 number 0 {
     %w = plan.async.weight @w : !plan.buffer<1024>
     %x = plan.async.transient "x" : !plan.buffer<256>
     %y = plan.async.transient "y" : !plan.buffer<256>
+    // expected-error @below {{C6: rows need counts and a width, and only all_gather and reduce_scatter take them}}
+    plan.async.collective all_reduce %x into %y of f32 among [0, 1] rows %h : !plan.buffer<32> width 16 stream 0 label "c" : !plan.buffer<256>, !plan.buffer<256>
+  }
+}
+}
+
+// -----
+
+module attributes {moe.limits = {max_batch_tokens = 4 : i64, max_seqs = 2 : i64, max_seq_len = 32 : i64, max_logit_rows = 2 : i64, page_size = 16 : i64, num_pages = 4 : i64}} {
+plan.kernel @linear_0 = "linear"(k = 16, n = 16, format = "f32", rows = "tokens", bias = 0, scale = 1.0, softcap = 0.0)
+plan.kernel @residual_0 = "residual"(width = 16, multiplier = 1.0)
+moe.weight @w : tensor<16x16xf32> = dense<1.0> : tensor<16x16xf32>
+plan.rank @rank0 number 0 {
+  plan.weight @w from @w layout "panel16" format "f32" bytes 1024
+  plan.cache @k bytes 4096
+  plan.io @header bytes 32
+  plan.program @tokens4 tokens 4 {
+    %h = plan.async.io @header : !plan.buffer<32>
+    %w = plan.async.weight @w : !plan.buffer<1024>
+    %x = plan.async.transient "x" : !plan.buffer<256>
+    %y = plan.async.transient "y" : !plan.buffer<256>
+    // expected-error @below {{C6: counts have 32 bytes, expected 4 for each of 2 ranks}}
+    plan.async.collective all_gather %x into %y of f32 among [0, 1] rows %h : !plan.buffer<32> width 16 stream 0 label "c" : !plan.buffer<256>, !plan.buffer<256>
+  }
+}
+}
+
+// -----
+
+module attributes {moe.limits = {max_batch_tokens = 4 : i64, max_seqs = 2 : i64, max_seq_len = 32 : i64, max_logit_rows = 2 : i64, page_size = 16 : i64, num_pages = 4 : i64}} {
+plan.kernel @linear_0 = "linear"(k = 16, n = 16, format = "f32", rows = "tokens", bias = 0, scale = 1.0, softcap = 0.0)
+plan.kernel @residual_0 = "residual"(width = 16, multiplier = 1.0)
+moe.weight @w : tensor<16x16xf32> = dense<1.0> : tensor<16x16xf32>
+plan.rank @rank0 number 0 {
+  plan.weight @w from @w layout "panel16" format "f32" bytes 1024
+  plan.cache @k bytes 4096
+  plan.io @header bytes 32
+  plan.program @tokens4 tokens 4 {
+    %h = plan.async.io @header : !plan.buffer<32>
+    %w = plan.async.weight @w : !plan.buffer<1024>
+    %x = plan.async.transient "x" : !plan.buffer<256>
+    %y = plan.async.transient "y" : !plan.buffer<256>
+    %c = plan.async.io @header at 8 : !plan.buffer<8>
+    // expected-error @below {{C6: buffers of 256 and 256 bytes do not hold equally many rows of 24}}
+    plan.async.collective all_gather %x into %y of f32 among [0, 1] rows %c : !plan.buffer<8> width 24 stream 0 label "c" : !plan.buffer<256>, !plan.buffer<256>
+  }
+}
+}
+
+// -----
+
+module attributes {moe.limits = {max_batch_tokens = 4 : i64, max_seqs = 2 : i64, max_seq_len = 32 : i64, max_logit_rows = 2 : i64, page_size = 16 : i64, num_pages = 4 : i64}} {
+plan.kernel @linear_0 = "linear"(k = 16, n = 16, format = "f32", rows = "tokens", bias = 0, scale = 1.0, softcap = 0.0)
+plan.kernel @residual_0 = "residual"(width = 16, multiplier = 1.0)
+moe.weight @w : tensor<16x16xf32> = dense<1.0> : tensor<16x16xf32>
+plan.rank @rank0 number 0 {
+  plan.weight @w from @w layout "panel16" format "f32" bytes 1024
+  plan.cache @k bytes 4096
+  plan.io @header bytes 32
+  plan.program @tokens4 tokens 4 {
+    %h = plan.async.io @header : !plan.buffer<32>
+    %w = plan.async.weight @w : !plan.buffer<1024>
+    %x = plan.async.transient "x" : !plan.buffer<256>
+    %y = plan.async.transient "y" : !plan.buffer<256>
     // expected-error @below {{C1: rank 0 appears twice}}
     plan.async.collective all_reduce %x into %y of f32 among [0, 0] stream 0 label "c" : !plan.buffer<256>, !plan.buffer<256>
   }
@@ -754,7 +818,7 @@ plan.rank @rank0 number 0 {
   plan.io @header bytes 32 at 0
   plan.io @expert_counts bytes 64 at 256
   plan.program @tokens4 tokens 4 arena 768 live 768 {
-    // expected-error @below {{C6: arena[768 for 256] exceeds the 768 bytes of the slab}}
+    // expected-error @below {{C7: arena[768 for 256] exceeds the 768 bytes of the slab}}
     plan.cmd.collective all_reduce arena[768 for 256] into arena[0 for 256] of f32 among [0, 1] stream 0 label "c"
   }
 }
@@ -774,7 +838,7 @@ plan.rank @rank0 number 0 {
   plan.io @header bytes 32 at 0
   plan.io @expert_counts bytes 64 at 256
   plan.program @tokens4 tokens 4 arena 768 live 768 {
-    // expected-error @below {{C7: weights are read only}}
+    // expected-error @below {{C8: weights are read only}}
     plan.cmd.collective all_reduce arena[0 for 256] into weights[0 for 256] of f32 among [0, 1] stream 0 label "c"
   }
 }
@@ -794,7 +858,7 @@ plan.rank @rank0 number 0 {
   plan.io @header bytes 32 at 0
   plan.io @expert_counts bytes 64 at 256
   plan.program @tokens4 tokens 4 arena 768 live 768 {
-    // expected-error @below {{C7: arena[0 for 256] and arena[128 for 256] overlap in part}}
+    // expected-error @below {{C8: arena[0 for 256] and arena[128 for 256] overlap in part}}
     plan.cmd.collective all_reduce arena[0 for 256] into arena[128 for 256] of f32 among [0, 1] stream 0 label "c"
   }
 }

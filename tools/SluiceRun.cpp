@@ -3,12 +3,15 @@
 // Part of the Sluice project, under the Apache License 2.0.
 //
 // Generates text, writes logits, scores a text or compares with a reference: one mode per call,
-// all through the public engine, generator and evaluation interfaces.
+// all through the public engine, generator and evaluation interfaces. Started by mpirun, every
+// process does the same for its rank; the first alone speaks and writes files, and what fails in
+// one process ends all of them with the same exit code.
 //
 //===------------------------------------------------------------------------===//
 #include "runtime/artifact/Safetensors.h"
 #include "runtime/base/File.h"
 #include "runtime/base/Format.h"
+#include "runtime/collectives/mpi/MpiCommunicator.h"
 #include "runtime/evaluation/Evaluation.h"
 #include "sluice/engine.h"
 #include "sluice/generator.h"
@@ -26,8 +29,10 @@ using namespace sluice;
 namespace {
 
 struct RunOptions {
-  std::string artifact, device = "host";
+  std::string artifact, device = "host", collectives = "auto";
+  double collectiveTimeout = 60;
   int threads = 0;
+  bool first = true; ///< of the processes that a launcher started
   bool noVerify = false;
   std::string prompt, promptFile, tokenIds, logitsOut, verifyFile, scoreFile;
   int maxNewTokens = 64;
@@ -47,17 +52,32 @@ public:
     load.device = options.device;
     load.threads = options.threads;
     load.verify = !options.noVerify;
+    load.collectives = options.collectives;
+    load.collectiveTimeout = options.collectiveTimeout;
     SLUICE_ASSIGN_OR_RETURN(engine, Engine::load(options.artifact, load));
     loadSeconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+    const Status outcome = runMode();
+    // After a step that another rank broke there is nobody left to agree with.
+    return outcome.code() == StatusCode::kAborted ? outcome : engine->agree(outcome);
+  }
+
+private:
+  Status runMode() {
     if (!options.verifyFile.empty())
       return verify();
     if (!options.scoreFile.empty())
       return score();
-    SLUICE_ASSIGN_OR_RETURN(std::vector<int32_t> ids, inputIds());
+    SLUICE_ASSIGN_OR_RETURN(std::vector<int32_t> ids, together(inputIds()));
     return options.logitsOut.empty() ? generate(std::move(ids)) : writeLogits(ids);
   }
 
-private:
+  /// The value, once every process has its own: a process must not start a step that another one
+  /// will not come to. The outcome that run() agrees on is then the same everywhere.
+  template <typename T> Result<T> together(Result<T> mine) {
+    SLUICE_RETURN_IF_ERROR(engine->agree(mine.status()));
+    return mine;
+  }
+
   Status loadTokenizer() {
     if (tokenizer)
       return Status::ok();
@@ -180,27 +200,25 @@ private:
   }
 
   Status writeLogits(const std::vector<int32_t> &ids) {
-    int vocab = engine->info().vocabSize;
-    SafetensorsWriter writer;
-    SLUICE_RETURN_IF_ERROR(
-        writer.declare("logits", DataType::kF32, {int64_t(ids.size()), vocab}).status());
     // Written beside its final name and moved there whole: a reader never sees half a file.
-    std::string temporary = options.logitsOut + ".part";
-    std::filesystem::remove(temporary);
-    SLUICE_ASSIGN_OR_RETURN(OutputFile output, OutputFile::create(temporary));
-    Status status = writer.begin(std::move(output));
+    const std::string temporary = options.logitsOut + ".part";
+    SafetensorsWriter writer;
+    Status status =
+        engine->agree(options.first ? beginLogits(writer, temporary, ids.size()) : Status::ok());
     if (status.isOk()) {
       Status appended;
       status = forEachLogits(*engine, ids, [&](int64_t, std::span<const float> rows) {
-        if (appended.isOk())
+        if (options.first && appended.isOk())
           appended = writer.append(
               "logits", {reinterpret_cast<const uint8_t *>(rows.data()), rows.size_bytes()});
       });
       if (status.isOk())
         status = appended;
-      if (status.isOk())
-        status = writer.finish().status();
     }
+    if (!options.first)
+      return status;
+    if (status.isOk())
+      status = writer.finish().status();
     std::error_code error;
     if (status.isOk()) {
       std::filesystem::rename(temporary, options.logitsOut, error);
@@ -213,11 +231,25 @@ private:
     return status;
   }
 
-  Status score() {
+  Status beginLogits(SafetensorsWriter &writer, const std::string &path, size_t tokens) const {
+    SLUICE_RETURN_IF_ERROR(
+        writer
+            .declare("logits", DataType::kF32, {int64_t(tokens), int64_t(engine->info().vocabSize)})
+            .status());
+    std::error_code error;
+    std::filesystem::remove(path, error);
+    SLUICE_ASSIGN_OR_RETURN(OutputFile output, OutputFile::create(path));
+    return writer.begin(std::move(output));
+  }
+
+  Result<std::vector<int32_t>> scoredIds() {
     SLUICE_RETURN_IF_ERROR(loadTokenizer());
     SLUICE_ASSIGN_OR_RETURN(std::string text, readFile(options.scoreFile));
-    SLUICE_ASSIGN_OR_RETURN(std::vector<int32_t> ids,
-                            tokenizer->encode(text, /*addSpecial=*/false));
+    return tokenizer->encode(text, /*addSpecial=*/false);
+  }
+
+  Status score() {
+    SLUICE_ASSIGN_OR_RETURN(std::vector<int32_t> ids, together(scoredIds()));
     cli::Progress progress(!options.quiet);
     SLUICE_ASSIGN_OR_RETURN(
         Perplexity result,
@@ -232,6 +264,7 @@ private:
   }
 
   Status verify() {
+    SLUICE_RETURN_IF_ERROR(engine->agree(SafetensorsFile::open(options.verifyFile).status()));
     SLUICE_ASSIGN_OR_RETURN(GoldenReport report,
                             verifyGolden(*engine, options.verifyFile, options.tolerance));
     std::printf("%-12s %6s %14s %12s %18s %18s\n", "case", "rows", "max |dlogit|", "max |dnll|",
@@ -306,11 +339,25 @@ int main(int argc, char **argv) {
 
   auto *device = app.add_option_group("Device");
   device->add_option("--device", options.device, "backend: host");
-  device->add_option("--threads", options.threads, "host threads, 0 = all")
+  device->add_option("--threads", options.threads, "host threads of all ranks here, 0 = all")
       ->check(CLI::NonNegativeNumber);
+  device
+      ->add_option("--collectives", options.collectives,
+                   "how ranks meet: local (threads), mpi (processes of mpirun), auto")
+      ->check(CLI::IsMember({"auto", "local", "mpi"}));
+  device
+      ->add_option("--collective-timeout", options.collectiveTimeout,
+                   "seconds that a rank waits for the others")
+      ->check(CLI::PositiveNumber);
   device->add_flag("--no-verify-hashes", options.noVerify, "trust the files' content");
 
-  if (int code = cli::parse(app, argc, argv); code >= 0)
+  const std::optional<MpiLaunch> launch = detectMpiLaunch();
+  options.first = !launch || launch->rank == 0;
+  if (!options.first && !std::freopen("/dev/null", "w", stdout))
+    return cli::exitWith("sluice-run", ioError("cannot open /dev/null for writing"));
+  if (int code = cli::parse(app, argc, argv, options.first); code >= 0)
     return code;
-  return cli::exitWith("sluice-run", Runner(options).run());
+  options.quiet |= !options.first;
+  const Status status = Runner(options).run();
+  return options.first ? cli::exitWith("sluice-run", status) : int(status.code());
 }

@@ -156,7 +156,9 @@ private:
   /// Reads hidden.0, hidden.1, ... of `tokens` tokens and has the engine show its own, if the file
   /// holds any.
   Status prepareHidden(int64_t tokens) {
-    if (!file.find(prefix + "hidden.0"))
+    // A lone sequence lives in the first data parallel group, and so do its hidden states.
+    const EngineInfo &info = engine.info();
+    if (!file.find(prefix + "hidden.0") || info.firstRank >= info.numRanks / info.dp)
       return Status::ok();
     for (size_t i = 0; i < hidden.count(); ++i) {
       std::string name = "hidden." + std::to_string(i);

@@ -14,6 +14,7 @@
 #include "sluice/tokenizer.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <new>
 #include <optional>
@@ -76,27 +77,35 @@ Status requireArgument(const void *pointer, const char *name) {
   return pointer ? Status::ok() : invalidArgument(std::string(name) + " is NULL");
 }
 
+/// The size of a structure in the first version of the library; no smaller one was ever published.
+template <typename T> constexpr size_t kFirstSize = sizeof(T);
+template <>
+constexpr size_t kFirstSize<sluice_load_options> = offsetof(sluice_load_options, collectives);
+template <> constexpr size_t kFirstSize<sluice_info> = offsetof(sluice_info, first_rank);
+
+template <typename T> Status checkSize(size_t size, const char *name) {
+  if (size >= kFirstSize<T>)
+    return Status::ok();
+  return invalidArgument("struct_size of " + std::string(name) + " is " + std::to_string(size) +
+                         ", less than " + std::to_string(kFirstSize<T>) + "; set it to sizeof");
+}
+
 /// A full-size copy of a caller's structure: fields the caller does not know keep those of
-/// `defaults`. No smaller structure than the first version's was ever published.
+/// `defaults`.
 template <typename T> Result<T> readStruct(const T *from, T defaults, const char *name) {
   if (!from)
     return defaults;
-  if (from->struct_size < sizeof(T))
-    return invalidArgument("struct_size of " + std::string(name) + " is " +
-                           std::to_string(from->struct_size) + ", less than " +
-                           std::to_string(sizeof(T)) + "; set it to sizeof");
-  std::memcpy(&defaults, from, sizeof(T));
+  SLUICE_RETURN_IF_ERROR(checkSize<T>(from->struct_size, name));
+  std::memcpy(static_cast<void *>(&defaults), from, std::min(from->struct_size, sizeof(T)));
   return defaults;
 }
 
 /// Copies what the caller's structure has room for.
 template <typename T> Status writeStruct(T value, T *to, const char *name) {
   const size_t size = to->struct_size;
-  if (size < sizeof(T))
-    return invalidArgument("struct_size of " + std::string(name) + " is " + std::to_string(size) +
-                           ", less than " + std::to_string(sizeof(T)) + "; set it to sizeof");
+  SLUICE_RETURN_IF_ERROR(checkSize<T>(size, name));
   value.struct_size = size;
-  std::memcpy(to, &value, sizeof(T));
+  std::memcpy(static_cast<void *>(to), &value, std::min(size, sizeof(T)));
   return Status::ok();
 }
 
@@ -155,6 +164,10 @@ sluice_status *sluice_engine_load(const char *path, const sluice_load_options *o
         readStruct<sluice_load_options>(options, SLUICE_LOAD_OPTIONS_INIT, "options"));
     LoadOptions load{
         .device = o.device ? o.device : "host", .threads = o.threads, .verify = o.verify != 0};
+    if (o.collectives)
+      load.collectives = o.collectives;
+    if (o.collective_timeout_seconds != 0)
+      load.collectiveTimeout = o.collective_timeout_seconds;
     SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::load(path, load));
     auto out = std::make_unique<sluice_engine>();
     out->entries.reserve(static_cast<size_t>(engine->info().maxSeqs));
@@ -196,6 +209,11 @@ sluice_status *sluice_engine_info(const sluice_engine *engine, sluice_info *out_
     out.arena_bytes = info.arenaBytes;
     out.io_bytes = info.ioBytes;
     out.load_seconds = info.loadSeconds;
+    out.first_rank = info.firstRank;
+    out.num_local_ranks = info.numLocalRanks;
+    out.tp = info.tp;
+    out.ep = info.ep;
+    out.dp = info.dp;
     return writeStruct(out, out_info, "out_info");
   });
 }

@@ -66,12 +66,19 @@ typedef struct sluice_engine sluice_engine;
 typedef struct sluice_load_options {
   size_t struct_size;
   const char *device; /**< "host"; NULL = "host" */
-  int32_t threads;    /**< host threads; 0 = one per hardware thread */
+  int32_t threads;    /**< host threads of this process; 0 = its share of the hardware's */
   int32_t verify;     /**< not 0: check every SHA-256 before use */
+  /** How the ranks of a plan reach each other: "local" (threads of this process), "mpi" (one process
+   *  per rank, started by mpirun) or "auto": mpi in a process that mpirun started with others.
+   *  NULL = "auto". */
+  const char *collectives;
+  double collective_timeout_seconds; /**< that a rank waits for the others; 0 = 60 */
 } sluice_load_options;
-#define SLUICE_LOAD_OPTIONS_INIT {sizeof(sluice_load_options), NULL, 0, 1}
+#define SLUICE_LOAD_OPTIONS_INIT {sizeof(sluice_load_options), NULL, 0, 1, NULL, 0.0}
 
-/** Loads the artifact directory `path`. `options` may be NULL for the defaults. */
+/** Loads the artifact directory `path`. `options` may be NULL for the defaults. With one process per
+ *  rank, all processes make the same calls with the same arguments; each gets all results, and an
+ *  error of one while loading is everybody's. */
 sluice_status *sluice_engine_load(const char *path, const sluice_load_options *options,
                                   sluice_engine **out_engine);
 void sluice_engine_free(sluice_engine *engine);
@@ -86,12 +93,14 @@ typedef struct sluice_info {
   int32_t max_seq_len;      /**< tokens of one sequence */
   int32_t max_logit_rows;   /**< rows of logits of one step */
   int32_t page_size;        /**< tokens of one KV page */
-  int32_t num_pages;
+  int32_t num_pages;        /**< of each data parallel group */
   int32_t bos_token_id; /**< -1: none */
   const int32_t *eos_token_ids;
   size_t num_eos_token_ids;
   uint64_t weight_bytes, kv_bytes, arena_bytes, io_bytes;
   double load_seconds;
+  int32_t first_rank, num_local_ranks; /**< the ranks of this process */
+  int32_t tp, ep, dp; /**< ranks per expert group, expert groups, data parallel groups */
 } sluice_info;
 #define SLUICE_INFO_INIT {.struct_size = sizeof(sluice_info)}
 
@@ -136,7 +145,8 @@ typedef struct sluice_step_output {
 
 /** Runs one batch of `num_entries` entries; out_outputs has as many elements. Within each array all
  *  struct_size are equal. On SLUICE_INVALID_ARGUMENT and SLUICE_RESOURCE_EXHAUSTED no sequence has
- *  changed. A sequence may appear once. */
+ *  changed. A sequence may appear once. SLUICE_ABORTED when another rank failed or did not come: the
+ *  engine is broken then. */
 sluice_status *sluice_engine_step(sluice_engine *engine, const sluice_step_entry *entries,
                                   size_t num_entries, sluice_step_output *out_outputs);
 

@@ -28,14 +28,15 @@ void setUp(CLI::App &app, const std::string &name) {
   app.option_defaults()->always_capture_default();
 }
 
-int parse(CLI::App &app, int argc, char **argv) {
+int parse(CLI::App &app, int argc, char **argv, bool speak) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success &outcome) {
     return app.exit(outcome);
   } catch (const CLI::ParseError &error) {
-    std::fprintf(stderr, "%s: %s\nrun '%s --help' for the flags\n", app.get_name().c_str(),
-                 error.what(), app.get_name().c_str());
+    if (speak)
+      std::fprintf(stderr, "%s: %s\nrun '%s --help' for the flags\n", app.get_name().c_str(),
+                   error.what(), app.get_name().c_str());
     return int(StatusCode::kInvalidArgument);
   }
   return -1;

@@ -22,8 +22,9 @@ namespace sluice::cli {
 void setUp(CLI::App &app, const std::string &name);
 
 /// Parses the command line. Returns -1 to go on, or the exit code to leave with (0 after --help and
-/// --version, 2 after a wrong argument, which has been explained on stderr).
-int parse(CLI::App &app, int argc, char **argv);
+/// --version, 2 after a wrong argument, which has been explained on stderr, unless the
+/// process is one of many alike and not the one to `speak`).
+int parse(CLI::App &app, int argc, char **argv, bool speak = true);
 
 /// Prints an error as "<program>: <message>" on stderr and returns the exit code: the numeric value
 /// of the status code (docs/cli.md lists them). Ok gives 0 and prints nothing.

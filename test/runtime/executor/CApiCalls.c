@@ -44,6 +44,14 @@ const char *checkErrors(const char *path) {
                 "out_engine is NULL"));
   options.device = "abacus";
   EXPECT(failed(sluice_engine_load(path, &options, &engine), SLUICE_UNSUPPORTED, "\"abacus\""));
+  options.device = NULL;
+  options.collectives = "abacus";
+  EXPECT(failed(sluice_engine_load(path, &options, &engine), SLUICE_INVALID_ARGUMENT,
+                "collectives is \"abacus\""));
+  options.collectives = NULL;
+  options.collective_timeout_seconds = -1;
+  EXPECT(failed(sluice_engine_load(path, &options, &engine), SLUICE_INVALID_ARGUMENT,
+                "the time-out of collectives is -1.0"));
   options.struct_size = 3;
   EXPECT(failed(sluice_engine_load(path, &options, &engine), SLUICE_INVALID_ARGUMENT,
                 "struct_size of options is 3"));
@@ -65,6 +73,13 @@ static const char *checkSteps(sluice_engine *engine, const int32_t *tokens, size
   EXPECT(sluice_engine_info(engine, &info) == NULL);
   EXPECT(info.vocab_size == 64 && strcmp(info.name, "tiny") == 0);
   EXPECT(info.num_eos_token_ids == 1 && info.eos_token_ids[0] == 0);
+  EXPECT(info.first_rank == 0 && info.num_local_ranks == info.num_ranks);
+  EXPECT(info.tp * info.ep == info.num_ranks && info.dp >= 1);
+  /* A program built against the first version knows fewer fields. */
+  info.struct_size = offsetof(sluice_info, first_rank);
+  info.first_rank = info.page_size = 77;
+  EXPECT(sluice_engine_info(engine, &info) == NULL);
+  EXPECT(info.first_rank == 77 && info.page_size == 4);
 
   EXPECT(sluice_sequence_create(engine, &sequence) == NULL);
   entry.sequence = sequence;

@@ -41,14 +41,17 @@ std::string tokenizerJson() {
 }
 
 TEST(CApi, WorksFromC) {
-  test::TempDir dir;
-  std::string path = dir.file("tiny.sluice");
-  Status written = test::writeArtifact(path, test::makeTinyModel(), tokenizerJson());
-  ASSERT_TRUE(written.isOk()) << written.toString();
-  const char *failure = checkErrors(path.c_str());
-  EXPECT_EQ(failure, nullptr) << failure;
-  failure = checkUse(path.c_str());
-  EXPECT_EQ(failure, nullptr) << failure;
+  for (int ranks : {1, 2}) {
+    test::TempDir dir;
+    std::string path = dir.file("tiny.sluice");
+    Status written = test::writeArtifact(
+        path, test::makeTinyModel({.expertWidth = 16 * ranks, .ranks = ranks}), tokenizerJson());
+    ASSERT_TRUE(written.isOk()) << written.toString();
+    const char *failure = checkErrors(path.c_str());
+    EXPECT_EQ(failure, nullptr) << failure;
+    failure = checkUse(path.c_str());
+    EXPECT_EQ(failure, nullptr) << failure;
+  }
 }
 
 TEST(CApi, ArtifactsWithoutTokenizerSaySo) {

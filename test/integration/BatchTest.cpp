@@ -36,8 +36,8 @@ std::vector<int32_t> someTokens(int count, uint32_t seed, int vocabulary) {
   return tokens;
 }
 
-std::unique_ptr<Engine> loadModel() {
-  auto engine = Engine::load(SLUICE_MOE_4M_ARTIFACT, {.threads = 2});
+std::unique_ptr<Engine> loadModel(const char *artifact) {
+  auto engine = Engine::load(artifact, {.threads = 2});
   if (!engine.isOk()) {
     ADD_FAILURE() << engine.status().toString();
     return nullptr;
@@ -45,10 +45,11 @@ std::unique_ptr<Engine> loadModel() {
   return std::move(*engine);
 }
 
-class BatchTest : public testing::Test {
+/// Over plans of the same model: one rank, and four of which each has sequences of its own.
+class BatchTest : public testing::TestWithParam<const char *> {
 protected:
   void SetUp() override {
-    engine = loadModel();
+    engine = loadModel(GetParam());
     ASSERT_NE(engine, nullptr);
     ASSERT_GE(engine->info().maxSeqs, kSequences);
     vocabulary = size_t(engine->info().vocabSize);
@@ -95,7 +96,7 @@ protected:
   size_t vocabulary = 0;
 };
 
-TEST_F(BatchTest, SixteenSequencesPrefilledInChunksAndDecodedTogether) {
+TEST_P(BatchTest, SixteenSequencesPrefilledInChunksAndDecodedTogether) {
   struct Live {
     std::vector<int32_t> prompt, continuation;
     Rows expected;
@@ -167,7 +168,7 @@ TEST_F(BatchTest, SixteenSequencesPrefilledInChunksAndDecodedTogether) {
   RecordProperty("largest_difference", std::to_string(worst));
 }
 
-TEST_F(BatchTest, EveryRowOfAPrefillIsItsRowAlone) {
+TEST_P(BatchTest, EveryRowOfAPrefillIsItsRowAlone) {
   std::vector<int32_t> first = someTokens(20, 7, int(vocabulary));
   std::vector<int32_t> second = someTokens(33, 8, int(vocabulary));
   Rows firstRows = alone({first[0]}, {first.begin() + 1, first.end()});
@@ -190,7 +191,7 @@ TEST_F(BatchTest, EveryRowOfAPrefillIsItsRowAlone) {
         kTolerance);
 }
 
-TEST_F(BatchTest, ReleasedPagesCarryNothingOver) {
+TEST_P(BatchTest, ReleasedPagesCarryNothingOver) {
   std::vector<int32_t> prompt = someTokens(90, 21, int(vocabulary));
   Rows fresh = alone(prompt, {1, 2, 3});
   int pages = engine->freePages();
@@ -203,7 +204,7 @@ TEST_F(BatchTest, ReleasedPagesCarryNothingOver) {
     EXPECT_LE(largestDifference(again[row], fresh[row]), kTolerance);
 }
 
-TEST_F(BatchTest, SeededSamplesAreThoseDrawnAlone) {
+TEST_P(BatchTest, SeededSamplesAreThoseDrawnAlone) {
   auto request = [&](int i) {
     GenerateRequest request;
     request.prompt = someTokens(3 + 11 * i, uint32_t(i) + 300, int(vocabulary));
@@ -239,6 +240,12 @@ TEST_F(BatchTest, SeededSamplesAreThoseDrawnAlone) {
   }
   EXPECT_GE(distinct.size(), 12u);
 }
+
+INSTANTIATE_TEST_SUITE_P(Plans, BatchTest,
+                         testing::Values(SLUICE_MOE_4M_ARTIFACT, SLUICE_MOE_4M_RANKS_ARTIFACT),
+                         [](const auto &plan) {
+                           return plan.index == 0 ? "OneRank" : "FourRanks";
+                         });
 
 } // namespace
 } // namespace sluice

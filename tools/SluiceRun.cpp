@@ -58,7 +58,7 @@ public:
     loadSeconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
     const Status outcome = runMode();
     // After a step that another rank broke there is nobody left to agree with.
-    return outcome.code() == StatusCode::kAborted ? outcome : engine->agree(outcome);
+    return settled || outcome.code() == StatusCode::kAborted ? outcome : agree(outcome);
   }
 
 private:
@@ -74,8 +74,14 @@ private:
   /// The value, once every process has its own: a process must not start a step that another one
   /// will not come to. The outcome that run() agrees on is then the same everywhere.
   template <typename T> Result<T> together(Result<T> mine) {
-    SLUICE_RETURN_IF_ERROR(engine->agree(mine.status()));
+    SLUICE_RETURN_IF_ERROR(agree(mine.status()));
     return mine;
+  }
+
+  Status agree(const Status &mine) {
+    Status ours = engine->agree(mine);
+    settled = !ours.isOk();
+    return ours;
   }
 
   Status loadTokenizer() {
@@ -204,7 +210,7 @@ private:
     const std::string temporary = options.logitsOut + ".part";
     SafetensorsWriter writer;
     Status status =
-        engine->agree(options.first ? beginLogits(writer, temporary, ids.size()) : Status::ok());
+        agree(options.first ? beginLogits(writer, temporary, ids.size()) : Status::ok());
     if (status.isOk()) {
       Status appended;
       status = forEachLogits(*engine, ids, [&](int64_t, std::span<const float> rows) {
@@ -264,7 +270,7 @@ private:
   }
 
   Status verify() {
-    SLUICE_RETURN_IF_ERROR(engine->agree(SafetensorsFile::open(options.verifyFile).status()));
+    SLUICE_RETURN_IF_ERROR(agree(SafetensorsFile::open(options.verifyFile).status()));
     SLUICE_ASSIGN_OR_RETURN(GoldenReport report,
                             verifyGolden(*engine, options.verifyFile, options.tolerance));
     std::printf("%-12s %6s %14s %12s %18s %18s\n", "case", "rows", "max |dlogit|", "max |dnll|",
@@ -292,6 +298,7 @@ private:
   std::unique_ptr<Engine> engine;
   std::optional<Tokenizer> tokenizer;
   double loadSeconds = 0;
+  bool settled = false; ///< all processes have agreed on the error that ends the run
 };
 
 } // namespace

@@ -143,7 +143,12 @@ Result<std::unique_ptr<Engine>> Engine::load(const std::string &path, const Load
   Communicators communicators;
   std::optional<Artifact> artifact;
   if (mpi) {
-    world.worldSize = launch ? launch->size : 1;
+    if (launch) {
+      world.worldSize = launch->size;
+    } else { // the error says how many processes to start
+      SLUICE_ASSIGN_OR_RETURN(const Artifact plan, Artifact::open(path, {.verify = false}));
+      world.worldSize = plan.plan().ranks_size();
+    }
     SLUICE_ASSIGN_OR_RETURN(communicators, backends.connect("mpi", world));
     Communicator &own = *communicators[0];
     auto opened = open(path, options, own.rank(), own.size());

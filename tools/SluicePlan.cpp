@@ -12,9 +12,7 @@
 using namespace sluice;
 
 int main(int argc, char **argv) {
-  CLI::App app(
-      "Plans a Mixture-of-Experts model on a target without reading its weights: what fits, "
-      "how to share it, how fast it will be.");
+  CLI::App app("Plans a Mixture-of-Experts model on a target without reading its weights.");
   cli::setUp(app, "sluice-plan");
   CompileOptions options;
   options.target = "";
@@ -23,7 +21,7 @@ int main(int argc, char **argv) {
   std::string html;
   bool targets = false, quiet = false;
 
-  app.add_option("model", options.model, "checkpoint folder; config.json suffices with --weights");
+  app.add_option("model", options.model, "checkpoint folder, or a .mlir file");
   auto *limits = app.add_option_group("Limits", "the worst case to plan for; 0 = chosen");
   limits->add_option("--max-batch-tokens", options.maxBatchTokens, "tokens in one step [512]");
   limits->add_option("--max-seqs", options.maxSeqs, "sequences alive at once [16]");

@@ -173,9 +173,8 @@ Result<Decision> ParallelPlanner::plan(const PlanRequest &request) const {
       continue;
     }
     if (decision->chosen) {
-      decision->reason += "; fewer ranks do not fit";
-      if (count == 1)
-        decision->reason = "one rank suffices";
+      decision->reason =
+          count == 1 ? "one rank suffices" : decision->reason + "; fewer ranks do not fit";
       return decision;
     }
     last = std::move(decision);

@@ -30,7 +30,7 @@ struct LoadOptions {
   bool verify = true; ///< check every SHA-256 before use
   /// How the ranks of a plan reach each other: "local" (threads of this process), "mpi" (one
   /// process per rank, started by mpirun), or "auto": mpi in a process that mpirun started with
-  /// others.
+  /// others. MPI starts once in the life of a process, so that a process loads one engine with it.
   std::string collectives = "auto";
   /// Seconds that a rank waits for the others in one exchange before the step fails.
   double collectiveTimeout = 60;

@@ -54,7 +54,8 @@ std::vector<FamilyParams> examples() {
           latentAppend,
           AbsorbedAttentionParams{4, 24, 6, 20, "f16", "bf16", 0.125},
           SigmoidGateParams{24, 32},
-          TemperatureParams{24, 0.1, 8192, 1}};
+          TemperatureParams{24, 0.1, 8192, 1},
+          AssignSlotsParams{4, 2, 1, "0,1;3,2,1"}};
 }
 
 ParamValue &paramOf(Params &params, std::string_view name) {
@@ -181,6 +182,13 @@ TEST(KernelFamilies, RangeErrorsNameValueAndLimit) {
   expectError(15, "heads", int64_t(5000), "\"heads\" is 5000, outside [1, 4096]");
   expectError(15, "cache_type", std::string("f8e4m3"), "\"f8e4m3\"");
   expectError(17, "floor", 0.0, "\"floor\" is 0.000000; it must be positive");
+  expectError(18, "group", int64_t(2), "\"group\" is 2, outside [0, 1]");
+  expectError(18, "slots", std::string(""), "no expert in [0, 3] at slot 0");
+  expectError(18, "slots", std::string("0,1;2,4,3"), "no expert in [0, 3] at slot 3");
+  expectError(18, "slots", std::string("0,1;2,3;"), "no expert in [0, 3] at slot 4");
+  expectError(18, "slots", std::string("0,1 2,3"), "has \" \" after slot 1");
+  expectError(18, "slots", std::string("0,1;3,2,3"), "gives group 1 expert 3 twice");
+  expectError(18, "slots", std::string("0,1;3,1"), "has no slot for expert 2");
   Params quantized = toParams(examples()[4]);
   paramOf(quantized, "format") = std::string("mxfp4");
   EXPECT_TRUE(fromParams("linear", quantized).isOk());
@@ -243,6 +251,8 @@ TEST(KernelFamilies, ExactSizes) {
                           8 * 4 * 20 * 4, 8 * 4 * 24 * 4, 3 * 4 * 26 * 4));
   EXPECT_THAT(sizesOf(all[16]), ElementsAre(32, 8 * 24 * 4, 8 * 32 * 4, 32 * 4, 8 * 24 * 4));
   EXPECT_THAT(sizesOf(all[17]), ElementsAre(32, 32, 8 * 24 * 4, 8 * 24 * 4));
+  // Three own slots of five; 16 pairs.
+  EXPECT_THAT(sizesOf(all[18]), ElementsAre(32, 64, 16, 64, 64, (16 + 4 * 4 + 6 * 2 + 2 * 5) * 4));
 }
 
 TEST(KernelFamilies, OptionalArgumentsAreAbsentUnlessAskedFor) {

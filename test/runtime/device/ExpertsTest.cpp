@@ -187,6 +187,33 @@ TEST(Experts, EqualTheReference) {
   });
 }
 
+// Two ranks with half of the experts each: what one leaves out, the other adds.
+TEST(Experts, SumsOfRanksAreTheWholeSum) {
+  Layer layer;
+  ThreadPool pool(2);
+  const Options o{true, false, {}};
+  for (int64_t tokens : {1, 9, 120}) {
+    auto routing = sortByExpert(randomIds(tokens, true, 63), 64);
+    Floats h = randomFloats(tokens * kTopK * kWidth, 65);
+    const int32_t split = routing.offsets[kExperts / 2];
+    auto first = routing, second = routing;
+    for (size_t expert = 0; expert <= size_t(kExperts); ++expert) {
+      first.offsets[expert] = std::min(routing.offsets[expert], split);
+      second.offsets[expert] = std::max(routing.offsets[expert] - split, 0);
+    }
+    for (size_t pair = 0; pair < routing.inverse.size(); ++pair) {
+      const int32_t row = routing.inverse[pair];
+      first.inverse[pair] = row < split ? row : -1;
+      second.inverse[pair] = row < split ? -1 : row - split;
+    }
+    Floats sum = runDown(layer, first, h, o, pool);
+    Floats rest = runDown(layer, second, Floats(h.begin() + split * kWidth, h.end()), o, pool);
+    for (size_t i = 0; i < sum.size(); ++i)
+      sum[i] += rest[i];
+    expectNear(sum, referenceDown(layer, routing, h, o), 1e-5);
+  }
+}
+
 TEST(Experts, QuantisedWeightsEqualTheReference) {
   ThreadPool pool(2);
   const Options o{true, false, {}};

@@ -10,8 +10,11 @@
 
 #include "runtime/device/host/Router.h"
 
+#include <algorithm>
 #include <limits>
+#include <map>
 #include <numeric>
+#include <set>
 
 namespace sluice::host::test {
 namespace {
@@ -257,6 +260,56 @@ TEST(Router, SurvivesNan) {
       EXPECT_EQ(ids[0], all ? 0 : 1);
       EXPECT_EQ(ids[1], all ? 1 : 0);
     }
+  }
+}
+
+// Groups agree on who serves a pair, and each orders its own by slot, stably.
+TEST(AssignSlots, GroupsShareThePairs) {
+  constexpr int64_t kExperts = 6, kTopK = 3, kTokens = 29;
+  const std::vector<std::vector<int32_t>> groups = {{0, 1, 2}, {3, 2, 4}, {5, 0}};
+  for (bool decode : {false, true}) {
+    Random random(decode ? 7 : 8);
+    std::vector<int32_t> ids;
+    for (int64_t token = 0; token < kTokens; ++token) {
+      std::vector<int32_t> experts(kExperts);
+      std::iota(experts.begin(), experts.end(), 0);
+      std::shuffle(experts.begin(), experts.end(), random);
+      ids.insert(ids.end(), experts.begin(), experts.begin() + kTopK);
+    }
+    std::vector<int> servedBy(ids.size(), -1);
+    std::map<int32_t, std::set<int>> groupsOfExpert;
+    for (int group = 0; group < 3; ++group) {
+      abi::StepDims dims;
+      dims.tokens = kTokens + 3;
+      dims.seqs = dims.logitRows = dims.pagesPerSeq = dims.pageSize = dims.numPages = kTokens;
+      Launch launch(abi::AssignSlotsParams{kExperts, kTopK, group, "0,1,2;3,2,4;5,0"}, dims);
+      launch.header().numTokens = kTokens;
+      launch.header().numSeqs = decode ? kTokens : 4;
+      std::copy(ids.begin(), ids.end(), launch.arg<int32_t>("ids"));
+      runEverywhere(launch, {"offsets", "inverse"}, [&] {
+        const std::vector<int32_t> &own = groups[size_t(group)];
+        const auto *offsets = launch.arg<int32_t>("offsets");
+        const auto *order = launch.arg<int32_t>("order"), *inverse = launch.arg<int32_t>("inverse");
+        ASSERT_EQ(offsets[0], 0);
+        for (size_t slot = 0; slot < own.size(); ++slot)
+          for (int32_t row = offsets[slot]; row < offsets[slot + 1]; ++row) {
+            const int32_t pair = order[row];
+            ASSERT_EQ(ids[size_t(pair)], own[slot]);
+            ASSERT_EQ(inverse[pair], row);
+            EXPECT_TRUE(row == offsets[slot] || order[row - 1] < pair);
+            EXPECT_TRUE(servedBy[size_t(pair)] == -1 || servedBy[size_t(pair)] == group);
+            servedBy[size_t(pair)] = group;
+            groupsOfExpert[own[slot]].insert(group);
+          }
+        EXPECT_EQ(
+            std::count_if(inverse, inverse + ids.size(), [](int32_t row) { return row >= 0; }),
+            offsets[own.size()]);
+      });
+    }
+    EXPECT_EQ(std::count(servedBy.begin(), servedBy.end(), -1), 0);
+    // Experts 0 and 2 have two copies: all tokens go to one of them, or some are split.
+    const size_t used = groupsOfExpert[0].size() + groupsOfExpert[2].size();
+    EXPECT_TRUE(decode ? used == 2 : used > 2) << used;
   }
 }
 

@@ -55,7 +55,7 @@ int main(int argc, char **argv) {
   decisions
       ->add_option("--weights", options.weights, "checkpoint, or synthetic: config.json suffices")
       ->check(CLI::IsMember({"checkpoint", "synthetic"}));
-  decisions->add_option("--profile", plan.profile, "expert loads of a workload");
+  decisions->add_option("--profile", plan.profiles, "expert loads of a workload; repeatable");
   decisions->add_option("--batch", plan.request.decodeBatch, "largest decode batch [max-seqs]")
       ->check(CLI::PositiveNumber);
   decisions

@@ -12,9 +12,10 @@
 #include "compiler/planner/ModelTableReader.h"
 #include "dialects/Moe/Moe.h"
 #include "runtime/base/File.h"
-#include "runtime/base/Json.h"
+#include "runtime/profile/ProfileFile.h"
 
 #include "mlir/IR/OwningOpRef.h"
+#include "llvm/Support/Path.h"
 
 #include <bit>
 
@@ -96,16 +97,39 @@ private:
     report.stats.source = "uniform";
     if (!moe)
       return Status::ok();
-    if (plan.profile.empty()) {
+    if (plan.profiles.empty()) {
       for (const TableLayer &layer : model.layers)
         if (layer.experts > 0)
           report.stats.chosen.push_back(uniformChoice(layer.experts, layer.topK));
       return Status::ok();
     }
-    SLUICE_ASSIGN_OR_RETURN(auto counts, readCounts());
-    SLUICE_ASSIGN_OR_RETURN(report.stats, statsFromCounts(counts, model.moeLayers(), moe->experts,
-                                                          moe->topK, plan.profile));
+    SLUICE_ASSIGN_OR_RETURN(Profile profile, readProfiles());
+    std::string source;
+    for (const std::string &path : plan.profiles)
+      source += (source.empty() ? "" : ", ") + llvm::sys::path::filename(path).str();
+    if (profile.topK != 0 && profile.topK != moe->topK)
+      return invalidArgument(source + ": a token chose " + std::to_string(profile.topK) +
+                             " experts, in this model it chooses " + std::to_string(moe->topK) +
+                             "; it is the profile of another model");
+    std::vector<std::vector<double>> counts;
+    for (int layer = 0; layer < profile.layers; ++layer) {
+      counts.push_back(profile.total(layer));
+      // Bare traces do not say how many experts there are, only which ones were chosen.
+      if (!profile.domains.empty() && int64_t(counts.back().size()) < moe->experts)
+        counts.back().resize(size_t(moe->experts), 0.0);
+    }
+    SLUICE_ASSIGN_OR_RETURN(
+        report.stats, statsFromCounts(counts, model.moeLayers(), moe->experts, moe->topK, source));
     return Status::ok();
+  }
+
+  Result<Profile> readProfiles() const {
+    std::vector<Profile> profiles;
+    for (const std::string &path : plan.profiles) {
+      SLUICE_ASSIGN_OR_RETURN(Profile profile, readProfile(path));
+      profiles.push_back(std::move(profile));
+    }
+    return mergeProfiles(profiles, plan.profiles);
   }
 
   /// Lowers the chosen shape, and the next best one when its exact bytes do not fit after all.
@@ -122,7 +146,11 @@ private:
         copy = std::move(single_);
       } else {
         copy = quantized.clone();
-        if (failed(run(*copy, Phase::Placed, Phase::Partitioned, shaped(candidate.shape))))
+        const CompileOptions shape = shaped(candidate.shape);
+        if (failed(run(*copy, Phase::Placed, Phase::Placed, shape)))
+          return failedTo("placed");
+        report.stats.placement = readPlacement(*copy);
+        if (failed(run(*copy, Phase::Fused, Phase::Partitioned, shape)))
           return failedTo("shared in this way");
         shared = readFused(*copy);
         if (failed(run(*copy, Phase::Planned, Phase::Planned, shaped(candidate.shape))))
@@ -151,8 +179,6 @@ private:
     report.contexts = largestBatches(report.model, *subject, report.decision.target);
   }
 
-  Result<std::vector<std::vector<double>>> readCounts();
-
   ModuleOp quantized;
   const CompileOptions &options;
   const PlanOptions &plan;
@@ -162,25 +188,6 @@ private:
   FusedFacts facts;
   OwningOpRef<ModuleOp> single_;
 };
-
-/// SGLang's counts: {"logical_count": [layers][experts]}.
-Result<std::vector<std::vector<double>>> Planning::readCounts() {
-  SLUICE_ASSIGN_OR_RETURN(json::Value value, json::parseFile(plan.profile));
-  json::Cursor root(value, plan.profile);
-  SLUICE_ASSIGN_OR_RETURN(json::Cursor layers, root.getArray("logical_count"));
-  std::vector<std::vector<double>> counts;
-  for (size_t i = 0; i < layers.value().size(); ++i) {
-    SLUICE_ASSIGN_OR_RETURN(json::Cursor layer, layers.element(i));
-    std::vector<double> row;
-    for (size_t e = 0; e < layer.value().size(); ++e) {
-      SLUICE_ASSIGN_OR_RETURN(json::Cursor entry, layer.element(e));
-      SLUICE_ASSIGN_OR_RETURN(double count, entry.asDouble());
-      row.push_back(count);
-    }
-    counts.push_back(std::move(row));
-  }
-  return counts;
-}
 
 } // namespace
 

@@ -22,7 +22,8 @@ struct PlanOptions {
   planner::PlanRequest request;
   std::string targetFile;  ///< a description instead of a target of this build
   std::string calibration; ///< measured constants that replace those of the target
-  std::string profile;     ///< expert loads of a workload; empty = every expert alike
+  /// Expert loads of workloads, in any format of runtime/profile; none = every expert alike.
+  std::vector<std::string> profiles;
 };
 
 /// Plans `options.model` and fills `report`, also when the model does not fit: that is

@@ -239,6 +239,17 @@ ModelTable readModelTable(ModuleOp planned, const FusedFacts &facts) {
   return table;
 }
 
+std::vector<std::vector<std::vector<int64_t>>> readPlacement(ModuleOp placed) {
+  std::vector<std::vector<std::vector<int64_t>>> result;
+  placed.walk([&](moe::ExpertsOp experts) {
+    auto &groups = result.emplace_back();
+    if (DictionaryAttr placement = experts.getPlacementAttr())
+      for (auto slots : placement.getAs<ArrayAttr>("slots").getAsRange<DenseI64ArrayAttr>())
+        groups.emplace_back(slots.asArrayRef().begin(), slots.asArrayRef().end());
+  });
+  return result;
+}
+
 int64_t readSlabs(ModuleOp planned, const FusedFacts &facts, RankMemory &memory) {
   int64_t largestRank = 0;
   uint64_t most = 0;

@@ -38,6 +38,10 @@ FusedFacts readFused(mlir::ModuleOp fused);
 /// of.
 ModelTable readModelTable(mlir::ModuleOp planned, const FusedFacts &facts);
 
+/// The placement of a module at phase `placed`, [MoE layers][groups][slots]: see
+/// RoutingStats::placement.
+std::vector<std::vector<std::vector<int64_t>>> readPlacement(mlir::ModuleOp placed);
+
 /// Replaces slabs and weights of `memory` by those that the packed ranks of a module declare: of
 /// the rank with the most bytes. `facts` are of the fused module that it was made from. Returns the
 /// number of that rank.

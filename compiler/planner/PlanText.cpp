@@ -84,7 +84,7 @@ void appendMemory(std::string &out, const PlanReport &report) {
   const Candidate &subject = *report.decision.subject();
   const RankMemory &memory = subject.memory;
   out += memory.isExact ? "\nMemory of the fullest rank, as the compiled plan allocates it\n"
-                        : "\nMemory of the fullest rank (weights and caches exact, the rest an "
+                        : "\nMemory of the fullest rank, by the rules of sharding (activations: an "
                           "upper bound)\n";
   auto row = [&](const std::string &name, uint64_t bytes, const std::string &note = "") {
     out += format("  %-26s %12s %17llu", name.c_str(), binary(bytes).c_str(),
@@ -153,8 +153,8 @@ void appendShapes(std::string &out, const PlanReport &report, const Candidate &s
 
 void appendCurve(std::string &out, const PlanReport &report) {
   const BatchCurve &curve = report.curve;
-  out += format("\nDecoding at %lld positions, routing %s\n", (long long)curve.context,
-                report.stats.source.c_str());
+  out += format("\nDecoding at %lld positions\n", (long long)curve.context);
+  out += wrapped("routing: " + report.stats.source, 2);
   bool isMoe = report.model.moeLayers() > 0;
   out += isMoe ? "    batch  experts  busiest group      bytes       step   tokens/s\n"
                : "    batch      bytes       step   tokens/s\n";

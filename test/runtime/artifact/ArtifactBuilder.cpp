@@ -46,8 +46,8 @@ public:
     model.plan.set_target("host");
     if (shape.ranks > 1) {
       proto::Parallelism &p = *model.plan.mutable_parallelism();
-      p.set_tp(uint32_t(shape.ranks));
-      p.set_ep(1);
+      p.set_tp(uint32_t(tp()));
+      p.set_ep(uint32_t(shape.ep));
       p.set_dp(uint32_t(shape.dp));
       p.set_attention_tp(1);
     }
@@ -117,6 +117,23 @@ private:
            {allHeader(), s.dp > 1 ? "a:all_rows" : "a:rows", "w:head", "", "io:logits"});
     launch("sample", abi::SampleParams{.vocab = s.vocab},
            {allHeader(), "io:logits", "io:sampling", "io:sampled_ids", "a:sample_scratch"});
+  }
+
+  int tp() const { return shape.ranks / shape.ep; }
+  int ownExperts() const { return shape.experts / shape.ep; }
+
+  /// Chooses the pairs of the experts that the rank's group holds: the first so many for the first
+  /// group and so on.
+  void emitAssignment(const std::string &p) {
+    std::string slots;
+    for (int i = 0; i < shape.experts; ++i)
+      slots += std::string(i == 0 ? "" : i % ownExperts() == 0 ? ";" : ",") + std::to_string(i);
+    const int group = int(rank->rank()) / tp();
+    launch(p + "assign." + std::to_string(group),
+           abi::AssignSlotsParams{
+               .experts = shape.experts, .topK = shape.topK, .group = group, .slots = slots},
+           {allHeader(), "a:ids", "a:own_offsets", "a:own_order", "a:own_inverse",
+            "a:assign_scratch"});
   }
 
   /// Of kernels that run over the tokens of all groups.
@@ -227,22 +244,26 @@ private:
         {header, n, "w:" + p + "router", "", "", "a:ids", "a:weights", "a:offsets", "a:order",
          "a:inverse", "io:expert_counts+" + std::to_string(4 * s.experts * layer),
          "a:router_scratch"});
-    launch(p + "gate_up",
-           abi::ExpertsGateUpParams{.experts = s.experts,
-                                    .topK = s.topK,
-                                    .n = s.expertWidth / s.ranks,
-                                    .k = s.hidden,
-                                    .format = f32,
-                                    .act = {}},
-           {header, n, "a:offsets", "a:order", "a:weights", "w:" + p + "gate_up", "", "a:h"});
+    if (s.ep > 1)
+      emitAssignment(p);
+    const std::string own = s.ep > 1 ? "a:own_" : "a:";
+    launch(
+        p + "gate_up",
+        abi::ExpertsGateUpParams{.experts = ownExperts(),
+                                 .topK = s.topK,
+                                 .n = s.expertWidth / tp(),
+                                 .k = s.hidden,
+                                 .format = f32,
+                                 .act = {}},
+        {header, n, own + "offsets", own + "order", "a:weights", "w:" + p + "gate_up", "", "a:h"});
     launch(p + "down",
-           abi::ExpertsDownParams{.experts = s.experts,
+           abi::ExpertsDownParams{.experts = ownExperts(),
                                   .topK = s.topK,
                                   .n = s.hidden,
-                                  .k = s.expertWidth / s.ranks,
+                                  .k = s.expertWidth / tp(),
                                   .format = f32},
-           {header, "a:h", "a:offsets", "a:order", "a:inverse", "a:weights", "w:" + p + "down", "",
-            "a:moe", "a:down_scratch"});
+           {header, "a:h", own + "offsets", own + "order", own + "inverse", "a:weights",
+            "w:" + p + "down", "", "a:moe", "a:down_scratch"});
     if (s.ranks > s.dp)
       exchange(p + "reduce", proto::Collective::ALL_REDUCE, "a:moe", "a:moe", tokenRows());
     if (s.dp > 1)
@@ -322,20 +343,21 @@ private:
   /// The rank's `count` values of a weight.
   std::vector<float> values(const std::string &name, size_t count) {
     const bool gateUp = name.ends_with(".gate_up"), down = name.ends_with(".down");
-    const size_t parts = gateUp || down ? size_t(shape.ranks) : 1, own = rank->rank();
     std::vector<float> &whole = wholeWeights[name];
-    for (whole.reserve(count * parts); whole.size() < count * parts;) {
+    const size_t total = gateUp || down ? count * size_t(shape.ranks) : count;
+    for (whole.reserve(total); whole.size() < total;) {
       random = random * 6364136223846793005u + 1442695040888963407u;
       whole.push_back((float(random >> 40) / float(1 << 24) - 0.5f) * 0.5f);
     }
-    if (parts == 1)
+    if (total == count)
       return whole;
     // Panels of 16 outputs follow each other: [experts][width / 16][gate, up][hidden][16] for
     // gate_up, and [experts][hidden / 16][width][16] for down, which is cut within its panels.
-    const size_t runs = size_t(gateUp ? shape.experts : shape.experts * shape.hidden / 16),
+    const size_t parts = size_t(tp()), group = rank->rank() / parts, own = rank->rank() % parts;
+    const size_t runs = size_t(gateUp ? ownExperts() : ownExperts() * shape.hidden / 16),
                  run = count / runs;
     std::vector<float> out;
-    for (size_t i = 0; i < runs; ++i) {
+    for (size_t i = group * runs; i < (group + 1) * runs; ++i) {
       auto begin = whole.begin() + ptrdiff_t((i * parts + own) * run);
       out.insert(out.end(), begin, begin + ptrdiff_t(run));
     }

@@ -5,8 +5,8 @@
 // Tests of the loader and the engine need artifacts that are right, to damage or run them. This
 // builds the plan of a small MoE transformer by hand, without the compiler: sizes come from the
 // kernel families' own table, weights are a fixed pseudo-random sequence in float32, and the arena
-// is not packed. On several ranks the model is the same: each holds a part of every expert's width,
-// and each data parallel group runs the attention of its own sequences.
+// is not packed. On several ranks the model is the same: each holds a part of the width of its
+// group's experts, and each data parallel group runs the attention of its own sequences.
 //
 //===------------------------------------------------------------------------===//
 #ifndef SLUICE_TEST_RUNTIME_ARTIFACT_ARTIFACTBUILDER_H
@@ -31,8 +31,9 @@ struct TinyShape {
   int pageSize = 4, numPages = 24;
   std::vector<int> buckets = {1, 4, 16};
   bool latent = false; ///< latent attention with latents, parts and values of headDim entries
-  int ranks = 1;       ///< expertWidth is a multiple of 16 * ranks
-  int dp = 1;          ///< data parallel groups; divides ranks
+  int ranks = 1;
+  int ep = 1; ///< groups of whole experts; expertWidth is a multiple of 16 * ranks / ep
+  int dp = 1; ///< data parallel groups; divides ranks
 };
 
 /// The weights of one rank.

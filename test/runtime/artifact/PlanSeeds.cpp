@@ -37,6 +37,9 @@ int main(int argc, char **argv) {
   for (int dp = 1; status.isOk() && dp <= 2; ++dp)
     status = writeSeed(argv[1], "ranks-dp" + std::to_string(dp),
                        {.expertWidth = 32, .buckets = {16}, .ranks = 2, .dp = dp});
+  if (status.isOk())
+    status =
+        writeSeed(argv[1], "ranks-ep2", {.expertWidth = 32, .buckets = {16}, .ranks = 2, .ep = 2});
   if (!status.isOk())
     std::fprintf(stderr, "%s\n", status.toString().c_str());
   return status.isOk() ? 0 : 1;

@@ -307,6 +307,35 @@ TEST_F(RanksPlanTest, ChecksRowsOfGroups) {
   expectRefused(mutations);
 }
 
+TEST_F(RanksPlanTest, ChecksRoutingToSlots) {
+  make({.expertWidth = 16, .ranks = 2, .ep = 2});
+  // clang-format off
+  const Mutation mutations[] = {
+      {"FalseIds", [](auto &p) { arg(p, "layers.0.assign.0", 1) = arg(p, "layers.0.router", 9); }, "argument 1 \"ids\" of assign_slots: is not the result \"ids\" of an earlier router with 4 experts and top_k 2"},
+      {"OtherExperts", [](auto &p) { param(p, "layers.0.assign.0", "experts").set_i(5); param(p, "layers.0.assign.0", "slots").set_s("0,1;2,3,4"); }, "is not the result \"ids\" of an earlier router with 5 experts"},
+      {"OtherSlots", [](auto &p) { param(p, "layers.0.gate_up", "experts").set_i(1); }, "is not the result \"offsets\" of an earlier router with 1 experts and top_k 2"},
+      {"RoutersOwnOrder", [](auto &p) { arg(p, "layers.0.gate_up", 3) = arg(p, "layers.0.router", 8); }, "is not the result \"order\" of an earlier router with 2 experts"},
+  };
+  // clang-format on
+  expectRefused(mutations);
+}
+
+TEST_F(RanksPlanTest, ResultsOfTwoRoutersDoNotMix) {
+  make({.layers = 2});
+  // Both layers' routers are alike; what the first one wrote is moved to where it stays intact.
+  proto::Plan plan = valid;
+  const uint64_t moved = bucket(plan).arena_bytes();
+  bucket(plan).set_arena_bytes(moved + 4096);
+  arg(plan, "layers.0.router", 8).set_offset(moved);
+  arg(plan, "layers.0.gate_up", 3).set_offset(moved);
+  arg(plan, "layers.0.down", 3).set_offset(moved);
+  ASSERT_TRUE(validatePlan(plan, facts).isOk());
+  arg(plan, "layers.1.down", 3).set_offset(moved);
+  EXPECT_THAT(std::string(validatePlan(plan, facts).status().message()),
+              HasSubstr("argument 3 \"order\" of experts_down: is of command 6, but an argument "
+                        "before it is of command "));
+}
+
 TEST_F(RanksPlanTest, RanksWaitInAnyOrderThatEnds) {
   make({.expertWidth = 64, .ranks = 4, .dp = 2});
   // Rank 0 wants its group first, rank 1 the other group: each waits for the other.

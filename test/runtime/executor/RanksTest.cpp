@@ -66,28 +66,37 @@ TEST(RankTeam, EveryMemberRunsOnItsOwnThread) {
   }
 }
 
-class ManyRanksTest : public RanksTest, public testing::WithParamInterface<std::pair<int, int>> {};
-INSTANTIATE_TEST_SUITE_P(RanksAndGroups, ManyRanksTest,
-                         testing::Values(std::pair(2, 1), std::pair(3, 1), std::pair(4, 1),
-                                         std::pair(2, 2), std::pair(3, 3), std::pair(4, 2)),
+struct Split {
+  int ranks, ep, dp;
+};
+
+class ManyRanksTest : public RanksTest, public testing::WithParamInterface<Split> {};
+INSTANTIATE_TEST_SUITE_P(Splits, ManyRanksTest,
+                         testing::Values(Split{2, 1, 1}, Split{3, 1, 1}, Split{4, 1, 1},
+                                         Split{2, 1, 2}, Split{3, 1, 3}, Split{4, 1, 2},
+                                         Split{2, 2, 1}, Split{4, 2, 2}, Split{4, 4, 4}),
                          [](const auto &info) {
-                           return std::to_string(info.param.first) + "Ranks" +
-                                  std::to_string(info.param.second) + "Groups";
+                           return std::to_string(info.param.ranks) + "Ranks" +
+                                  std::to_string(info.param.ep) + "Ep" +
+                                  std::to_string(info.param.dp) + "Dp";
                          });
 
 TEST_P(ManyRanksTest, GivesWhatOneRankGives) {
   test::TinyShape shape{.layers = 2, .expertWidth = 192};
   auto single = load(shape);
   ASSERT_TRUE(single);
-  std::tie(shape.ranks, shape.dp) = GetParam();
+  const Split split = GetParam();
+  shape.ranks = split.ranks;
+  shape.ep = split.ep;
+  shape.dp = split.dp;
   auto engine = load(shape);
   ASSERT_TRUE(engine);
   const EngineInfo &info = engine->info();
   EXPECT_EQ(info.numRanks, shape.ranks);
   EXPECT_EQ(info.firstRank, 0);
   EXPECT_EQ(info.numLocalRanks, shape.ranks);
-  EXPECT_EQ(info.tp, shape.ranks);
-  EXPECT_EQ(info.ep, 1);
+  EXPECT_EQ(info.tp, shape.ranks / shape.ep);
+  EXPECT_EQ(info.ep, shape.ep);
   EXPECT_EQ(info.dp, shape.dp);
   test::expectSameSteps(*engine, *single);
   EXPECT_EQ(engine->expertCounts(), single->expertCounts());

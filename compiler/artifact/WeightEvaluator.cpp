@@ -9,7 +9,7 @@
 //===----------------------------------------------------------------------===//
 #include "compiler/artifact/WeightEvaluator.h"
 
-#include "compiler/artifact/QuantizedNodes.h"
+#include "compiler/artifact/QuantizeNodes.h"
 
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/DialectResourceBlobManager.h"
@@ -68,7 +68,8 @@ int64_t product(ArrayRef<int64_t> dims) {
 /// Builds the nodes of one expression.
 class NodeBuilder {
 public:
-  explicit NodeBuilder(const Checkpoint &checkpoint) : checkpoint(checkpoint) {}
+  NodeBuilder(const Checkpoint &checkpoint, QuantizeSources &sources)
+      : checkpoint(checkpoint), sources(sources) {}
 
   Result<WeightNodePtr> build(TypedAttr expr) {
     RankedTensorType type = moe::getWeightType(expr);
@@ -93,6 +94,7 @@ public:
         .Case([&](moe::ReshapeAttr attr) { return build(attr.getOperand()); })
         .Case([&](moe::ConvertAttr attr) { return convert(attr, *dtype); })
         .Case([&](moe::DequantizeAttr attr) { return dequantize(attr, type); })
+        .Case([&](moe::QuantizeAttr attr) { return quantize(attr); })
         .Case([&](moe::RepeatAttr attr) { return repeat(attr, bytes); })
         .Case([&](moe::UnpackAttr attr) { return unpack(attr); })
         .Case([&](moe::ReciprocalAttr attr) -> Result<WeightNodePtr> {
@@ -224,6 +226,38 @@ private:
                                                           attr.getGroup(), attr.getOrigin()));
   }
 
+  Result<WeightNodePtr> quantize(moe::QuantizeAttr attr) {
+    std::pair<Attribute, Attribute> key(attr.getOperand(), attr.getFormat());
+    std::shared_ptr<QuantizeSource> source = sources.lookup(key);
+    if (!source) {
+      ArrayRef<int64_t> shape = moe::getWeightType(attr.getOperand()).getShape();
+      SLUICE_ASSIGN_OR_RETURN(TypedNode numbers, typed(attr.getOperand()));
+      SLUICE_ASSIGN_OR_RETURN(quant::WeightFormat format,
+                              quant::WeightFormat::parse(attr.getFormat().getValue().str()));
+      SLUICE_ASSIGN_OR_RETURN(quant::Quantizer quantizer,
+                              quant::Quantizer::create(format, shape.back()));
+      source =
+          std::make_shared<QuantizeSource>(std::move(numbers), quantizer, shape[shape.size() - 2]);
+      sources[key] = source;
+    }
+    auto part = [&] {
+      switch (attr.getPart()) {
+      case moe::QuantizePart::Numbers:
+        return QuantizedPart::kNumbers;
+      case moe::QuantizePart::Codes:
+        return QuantizedPart::kCodes;
+      case moe::QuantizePart::Scales:
+        return QuantizedPart::kScales;
+      case moe::QuantizePart::Zeros:
+        return QuantizedPart::kZeros;
+      case moe::QuantizePart::RowScales:
+        return QuantizedPart::kRowScales;
+      }
+      llvm_unreachable("every part is handled");
+    };
+    return WeightNodePtr(std::make_shared<QuantizeNode>(source, part()));
+  }
+
   Result<WeightNodePtr> repeat(moe::RepeatAttr attr, int64_t bytes) {
     SLUICE_ASSIGN_OR_RETURN(WeightNodePtr operand, build(attr.getOperand()));
     ArrayRef<int64_t> shape = moe::getWeightType(attr.getOperand()).getShape();
@@ -251,13 +285,17 @@ private:
   }
 
   const Checkpoint &checkpoint;
+  QuantizeSources &sources;
 };
 
 } // namespace
 
-Result<WeightEvaluator> WeightEvaluator::create(TypedAttr expr, const Checkpoint &checkpoint) {
+Result<WeightEvaluator> WeightEvaluator::create(TypedAttr expr, const Checkpoint &checkpoint,
+                                                QuantizeSources *shared) {
   WeightEvaluator evaluator;
-  SLUICE_ASSIGN_OR_RETURN(evaluator.root, NodeBuilder(checkpoint).build(expr));
+  QuantizeSources own;
+  SLUICE_ASSIGN_OR_RETURN(evaluator.root,
+                          NodeBuilder(checkpoint, shared ? *shared : own).build(expr));
   RankedTensorType type = moe::getWeightType(expr);
   evaluator.type = *dataTypeOf(type.getElementType());
   evaluator.dims = type.getShape().vec();

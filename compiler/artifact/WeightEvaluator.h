@@ -17,9 +17,12 @@
 #include "runtime/base/DataType.h"
 #include "sluice/status.h"
 
+#include "llvm/ADT/DenseMap.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace sluice {
@@ -37,14 +40,23 @@ public:
   virtual Status read(int64_t begin, int64_t count, std::byte *out) const = 0;
 };
 
+class QuantizeSource;
+
+/// Numbers that evaluators of parts of one quantised weight share (QuantizeNodes.h), by expression
+/// and format. For use by one thread; what it holds may be read from several.
+using QuantizeSources =
+    llvm::DenseMap<std::pair<mlir::Attribute, mlir::Attribute>, std::shared_ptr<QuantizeSource>>;
+
 /// One expression, bound to the checkpoint that its leaves name. Borrows the checkpoint. Reading
 /// from several threads is safe.
 class WeightEvaluator {
 public:
   /// Resolves every leaf: kNotFound for a tensor that the checkpoint lacks, kDataCorrupt for one
   /// that has not the type and shape of the expression, kUnsupported for an element type or
-  /// conversion that cannot be evaluated.
-  static Result<WeightEvaluator> create(mlir::TypedAttr expr, const Checkpoint &checkpoint);
+  /// conversion that cannot be evaluated. `shared` spares evaluators of codes and scales of one
+  /// weight to choose scales twice.
+  static Result<WeightEvaluator> create(mlir::TypedAttr expr, const Checkpoint &checkpoint,
+                                        QuantizeSources *shared = nullptr);
 
   DataType dtype() const { return type; }
   const std::vector<int64_t> &shape() const { return dims; }

@@ -75,13 +75,16 @@ Result<WeightPacker> WeightPacker::create(std::string name, const QuantizedParts
                                           const Checkpoint &checkpoint,
                                           std::string_view layoutName) {
   SLUICE_ASSIGN_OR_RETURN(quant::WeightFormat format, quant::parsePackable(parts.format));
-  SLUICE_ASSIGN_OR_RETURN(WeightEvaluator codes, WeightEvaluator::create(parts.codes, checkpoint));
+  QuantizeSources shared;
+  SLUICE_ASSIGN_OR_RETURN(WeightEvaluator codes,
+                          WeightEvaluator::create(parts.codes, checkpoint, &shared));
   WeightPacker packer(std::move(name), std::move(codes));
   SLUICE_RETURN_IF_ERROR(packer.checkShape(layoutName, format));
   auto open = [&](mlir::TypedAttr expr, std::optional<WeightEvaluator> &out) -> Status {
     if (!expr)
       return Status::ok();
-    SLUICE_ASSIGN_OR_RETURN(WeightEvaluator part, WeightEvaluator::create(expr, checkpoint));
+    SLUICE_ASSIGN_OR_RETURN(WeightEvaluator part,
+                            WeightEvaluator::create(expr, checkpoint, &shared));
     if (!canConvertElements(part.dtype(), DataType::kF32))
       return unsupported(std::string("scales of type ") + dataTypeName(part.dtype()) +
                          " cannot be packed");

@@ -43,11 +43,12 @@ Status RankExecutor::allocateSlabs() {
     if (isIo)
       ioSlab = slabs.size();
     (isKv ? bytes.kv : isIo ? bytes.io : bytes.arena) = slab.bytes();
+    const char *what = isKv   ? "KV cache"
+                       : isIo ? "step inputs and outputs"
+                              : "activations of one step";
     SLUICE_ASSIGN_OR_RETURN(HostMemory block,
-                            HostMemory::allocate(slab.bytes(), slab.alignment(),
-                                                 isKv   ? "KV cache"
-                                                 : isIo ? "step inputs and outputs"
-                                                        : "activations of one step"));
+                            HostMemory::allocate(slab.bytes(), slab.alignment(), what));
+    SLUICE_RETURN_IF_ERROR(block.populate(pool, what));
     slabs.push_back(block.data());
     blocks.push_back(std::move(block));
   }

@@ -29,7 +29,7 @@ namespace {
 
 /// Ranks up to which the chosen shape is lowered rank by rank. Beyond it a plan has more programs
 /// than a few seconds lower, and the arithmetic of RankMemory.h stands alone.
-constexpr int64_t kMaxLoweredRanks = 64;
+constexpr int64_t kMaxLoweredRanks = 32;
 
 class Planning {
 public:

@@ -79,20 +79,26 @@ std::vector<std::string> describeTargets() {
     lines.push_back(format("%-12s %s", std::string(name).c_str(), line.c_str()));
   }
   lines.push_back("");
-  lines.push_back(
-      "NAMExD is a node of D devices, NAMExDxN are N nodes: h100x8, h100x8x4; of a rack "
-      "or");
-  lines.push_back("a host NAMExN are N of them: gb200-nvl72x2");
+  lines.push_back("h100x8 is a node of eight, h100x8x4 or h100x32 are four such nodes;");
+  lines.push_back("gb200-nvl72 is a whole rack, gb200-nvl72x2 are two");
   return lines;
 }
 
 Result<Target> findTarget(std::string_view name) {
-  // The longest description that the name begins with: "gb200-nvl72x2" is two racks.
+  // The longest description that the name begins with: "gb200-nvl72x2" is two racks. Where a name
+  // ends with an x, nobody writes a second one: "mi300x8" is eight.
   std::string_view base, text;
-  for (const auto &[candidate, description] : embeddedTargets())
-    if (candidate.size() > base.size() && name.substr(0, candidate.size()) == candidate &&
-        (name.size() == candidate.size() || name[candidate.size()] == 'x'))
+  size_t baseSize = 0;
+  for (const auto &[candidate, description] : embeddedTargets()) {
+    if (candidate.size() <= base.size() || name.substr(0, candidate.size()) != candidate)
+      continue;
+    std::string_view rest = name.substr(candidate.size());
+    bool sharesX = !rest.empty() && candidate.back() == 'x' && rest[0] != 'x';
+    if (rest.empty() || rest[0] == 'x' || sharesX) {
       base = candidate, text = description;
+      baseSize = candidate.size() - (sharesX ? 1 : 0);
+    }
+  }
   auto unknown = [&](const std::string &reason) {
     std::string known;
     for (const std::string &entry : targetNames())
@@ -109,7 +115,7 @@ Result<Target> findTarget(std::string_view name) {
     target.usableBytes = machineMemoryBytes();
 
   std::vector<int64_t> counts;
-  for (std::string_view rest = name.substr(base.size()); !rest.empty();) {
+  for (std::string_view rest = name.substr(baseSize); !rest.empty();) {
     int64_t count = 0;
     auto [end, error] = std::from_chars(rest.data() + 1, rest.data() + rest.size(), count);
     if (rest[0] != 'x' || error != std::errc() || count < 1 || count > 1 << 16)

@@ -63,7 +63,10 @@ TEST(Target, NamesSayHowManyDevices) {
                                       {"h200x3", 3, 1},
                                       {"gb200-nvl72", 72, 1},
                                       {"gb200-nvl72x2", 72, 2},
-                                      {"gh200x4", 1, 4}}) {
+                                      {"gh200x4", 1, 4},
+                                      {"mi300x8", 8, 1},
+                                      {"mi300x8x2", 8, 2},
+                                      {"mi300xx8", 8, 1}}) {
     Result<Target> target = findTarget(name);
     ASSERT_TRUE(target.isOk()) << target.status().toString();
     EXPECT_EQ(target->devicesPerNode, perNode) << name;

@@ -106,15 +106,26 @@ def ParallelizeModel : Pass<"sluice-parallelize-model", "::mlir::ModuleOp"> {
 }
 
 def PlaceExperts : Pass<"sluice-place-experts", "::mlir::ModuleOp"> {
-  let summary = "decide which rank holds which experts";
+  let summary = "decide which expert groups hold which experts";
   let description = [{
-    Sets `placement = {ranks, slots}` on every `moe.experts`: `slots` holds, per rank,
-    the experts it stores. Experts are dealt out in contiguous, equal parts; with one
-    rank that is all of them.
+    Sets `placement = {slots}` on every `moe.experts`: per group of ranks the experts that
+    it stores. Without a profile, as many slots as experts are dealt out in contiguous
+    parts and more slots in turn (slot s holds expert s mod E), so that no group holds an
+    expert twice. With profiles, the solver of docs/placement.md replicates and places by
+    them, each one a sample of the traffic: for `prefill` it balances tokens, for `decode`
+    it lowers the largest number of activated experts of a group. The layer is the number
+    in the name of the weights, "layers.N."; without one, the N-th moe.experts.
   }];
   let options = [
-    Option<"ranks", "ranks", "int64_t", /*default=*/"1",
-           "number of ranks the experts are dealt out to">,
+    Option<"groups", "groups", "int64_t", /*default=*/"0",
+           "expert groups; 0 = `ep` of the module's parallel attribute, or 1">,
+    Option<"slots", "slots", "int64_t", /*default=*/"0",
+           "expert slots of a layer over all groups, for replicas of busy experts; 0 = one per "
+           "expert">,
+    ListOption<"profiles", "profiles", "std::string",
+               "profile files of this model, in any format that sluice-profile reads">,
+    Option<"phase", "phase", "std::string", /*default=*/"\"prefill\"",
+           "what is balanced: `prefill` or `decode`">,
   ];
   let dependentDialects = ["::sluice::moe::MoeDialect"];
 }

@@ -306,8 +306,9 @@ TEST_F(RanksTest, MemoryIsWhatThePlanSays) {
   }
   EXPECT_EQ(engine->rankMemory(2).kv, 0u);
   EXPECT_EQ(engine->info().kvBytes, 2u * 256 * 16 * 8 * 128 * 4 * 2);
-  if (!kInstrumented)
+  if (!kInstrumented) {
     EXPECT_NEAR(grown / double(predicted), 1, 0.01) << grown << " of " << predicted;
+  }
 }
 
 } // namespace

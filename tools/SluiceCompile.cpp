@@ -5,6 +5,7 @@
 //===------------------------------------------------------------------------===//
 #include "compiler/driver/Compile.h"
 #include "tools/support/Cli.h"
+#include "tools/support/QualityGate.h"
 
 #include <cstdio>
 
@@ -17,12 +18,27 @@ void printLines(const std::vector<std::string> &lines) {
     std::printf("%s\n", line.c_str());
 }
 
+/// Runs the quality gates, if there are any; the report then says how they came out.
+Status checkGates(CompileOptions &options, const CompileHooks &hooks,
+                  const std::vector<std::string> &texts) {
+  std::vector<cli::QualityGate> gates;
+  for (const std::string &text : texts) {
+    SLUICE_ASSIGN_OR_RETURN(cli::QualityGate gate, cli::parseQualityGate(text));
+    gates.push_back(std::move(gate));
+  }
+  if (!gates.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(options.qualityReport, cli::checkQuality(options, hooks, gates));
+  }
+  return Status::ok();
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
   CLI::App app("Compiles a Mixture-of-Experts checkpoint into a deployment artifact.");
   cli::setUp(app, "sluice-compile");
   CompileOptions options;
+  std::vector<std::string> gateTexts;
   bool phases = false, models = false, targets = false, kernels = false, quiet = false;
 
   app.add_option("model", options.model,
@@ -49,8 +65,26 @@ int main(int argc, char **argv) {
       ->check(CLI::PositiveNumber);
   decisions->add_option("--dp", options.dp, "groups with their own sequences and KV caches")
       ->check(CLI::PositiveNumber);
-  decisions->add_option("--quantize", options.quantize, "weights: keep, bf16, f16 or f32")
-      ->check(CLI::IsMember({"keep", "bf16", "f16", "f32"}));
+  decisions->add_option("--slots", options.slots, "expert slots of a layer, for replicas")
+      ->check(CLI::PositiveNumber);
+  decisions->add_option("--profile", options.profiles, "expert loads to place for (repeatable)");
+  decisions
+      ->add_option("--placement-phase", options.placementPhase,
+                   "what placements balance: prefill (tokens) or decode (activated experts)")
+      ->check(CLI::IsMember({"prefill", "decode"}));
+  decisions->add_option("--quantize", options.quantize,
+                        "weights: keep, bf16, f16, f32, and FORMAT[:SCOPE+SCOPE] (fp8-block, "
+                        "int8-channel, mxfp4:experts, ...), separated by commas");
+  decisions->add_option("--quantize-exclude", options.quantizeExclude,
+                        "weights that stay as they are, by pattern: layers.0.*");
+  decisions->add_flag("--quantize-skip-unfit", options.quantizeSkipUnfit,
+                      "keep matrices that a format cannot take instead of refusing them");
+  decisions
+      ->add_option("--activations", options.activations,
+                   "what fp8 attention weights are multiplied with: f32, or fp8")
+      ->check(CLI::IsMember({"f32", "fp8"}));
+  decisions->add_option("--quality-gate", gateTexts,
+                        "FILE[:PERCENT]: refuse when the text's perplexity rises by more [1 %]");
   decisions->add_option("--kv-dtype", options.kvType, "KV cache: f32, bf16 or f16")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   decisions->add_option("--buckets", options.buckets, "token counts of the programs, 1,8,64,512")
@@ -97,7 +131,9 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "%s\n", text.c_str());
   };
   hooks.module = [&](const std::string &text) { std::fwrite(text.data(), 1, text.size(), stdout); };
-  Status status = compileModel(options, hooks);
+  Status status = checkGates(options, hooks, gateTexts);
+  if (status.isOk())
+    status = compileModel(options, hooks);
   progress.finish();
   return cli::exitWith("sluice-compile", status);
 }

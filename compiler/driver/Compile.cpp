@@ -129,6 +129,7 @@ private:
     plan.request.ranks = isOpen ? target.devices() : options.ranks;
     plan.request.tp = options.tp;
     plan.request.ep = options.ep;
+    plan.request.slots = options.slots;
     plan.request.dp = options.dp > 1 || !isOpen ? options.dp : 0;
     planner::PlanReport report;
     SLUICE_RETURN_IF_ERROR(planWith(plan, report));
@@ -139,7 +140,8 @@ private:
     options.ep = shape.ep;
     options.dp = shape.dp;
     if (options.compileTo == kArtifactPhase)
-      return unsupported("target \"" + options.target + "\" has no kernels in this build; plan for "
+      return unsupported("target \"" + options.target +
+                         "\" has no kernels in this build; plan for "
                          "it with sluice-plan, or compile for host");
     return Status::ok();
   }
@@ -153,6 +155,7 @@ private:
     if (options.compileTo == kArtifactPhase && options.output.empty())
       return invalidArgument("no output; give -o NAME.sluice, or stop earlier with --compile-to");
     SLUICE_RETURN_IF_ERROR(findTarget(options.target).status());
+    SLUICE_RETURN_IF_ERROR(parseQuantizeChoice(options.quantize).status());
     if (!options.dumpPhasesTo.empty())
       if (std::error_code error = llvm::sys::fs::create_directories(options.dumpPhasesTo))
         return ioError("cannot create " + options.dumpPhasesTo + ": " + error.message());
@@ -203,11 +206,17 @@ private:
 
   static PhaseOptions phaseOptionsOf(const CompileOptions &options) {
     PhaseOptions phaseOptions;
-    phaseOptions.weightFormat = options.quantize;
+    phaseOptions.weights = *parseQuantizeChoice(options.quantize); // checkOptions() has tried it
+    phaseOptions.quantizeExclude = options.quantizeExclude;
+    phaseOptions.quantizeSkipUnfit = options.quantizeSkipUnfit;
+    phaseOptions.activations = options.activations;
     phaseOptions.ranks = options.ranks;
     phaseOptions.tp = options.tp;
     phaseOptions.ep = options.ep;
     phaseOptions.dp = options.dp;
+    phaseOptions.slots = options.slots;
+    phaseOptions.profiles = options.profiles;
+    phaseOptions.placementPhase = options.placementPhase;
     phaseOptions.buckets = options.buckets;
     return phaseOptions;
   }
@@ -244,7 +253,13 @@ private:
   }
 
   Status writeArtifact() {
-    std::string report = makeReport(*module).dump(2) + "\n";
+    json::Value decided = makeReport(*module);
+    if (!options.qualityReport.empty()) {
+      SLUICE_ASSIGN_OR_RETURN(json::Value quality,
+                              json::parse(options.qualityReport, "the quality report"));
+      decided.set("quality", std::move(quality));
+    }
+    std::string report = decided.dump(2) + "\n";
     EmitOptions emit;
     emit.report = report;
     if (hooks.progress)

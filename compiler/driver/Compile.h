@@ -25,16 +25,24 @@ struct CompileOptions {
   std::string checkpoint; ///< folder of the weights when `model` is a .mlir file
   std::string target = "host";
   std::string weights = "checkpoint"; ///< "checkpoint", or "synthetic" (config.json alone suffices)
-  std::string quantize = "keep";      ///< keep, bf16, f16 or f32
-  std::string kvType = "f32";         ///< element type of the KV cache: f32, bf16 or f16
-  std::string compileTo = "artifact"; ///< last phase
-  std::string dumpPhasesTo;           ///< folder for one .mlir per phase; empty = none
-  std::string report;                 ///< also write the report here
-  std::vector<int64_t> buckets;       ///< token counts of the programs
+  /// keep, bf16, f16 or f32, and rules FORMAT[:SCOPE+SCOPE], separated by commas.
+  std::string quantize = "keep";
+  std::vector<std::string> quantizeExclude; ///< patterns of weight names that stay as they are
+  bool quantizeSkipUnfit = false;           ///< keep matrices that a format cannot take
+  std::string activations = "f32";          ///< what fp8 weights are multiplied with: f32 or fp8
+  std::string qualityReport;                ///< JSON for the report's "quality"; empty = none
+  std::string kvType = "f32";               ///< element type of the KV cache: f32, bf16 or f16
+  std::string compileTo = "artifact";       ///< last phase
+  std::string dumpPhasesTo;                 ///< folder for one .mlir per phase; empty = none
+  std::string report;                       ///< also write the report here
+  std::vector<int64_t> buckets;             ///< token counts of the programs
   int64_t ranks = 1;
-  int64_t tp = 0; ///< ranks that split every expert of a group
-  int64_t ep = 0; ///< expert groups
-  int64_t dp = 1; ///< data parallel groups of attention
+  int64_t tp = 0;                         ///< ranks that split every expert of a group
+  int64_t ep = 0;                         ///< expert groups
+  int64_t dp = 1;                         ///< data parallel groups of attention
+  int64_t slots = 0;                      ///< expert slots of a layer, over all groups
+  std::vector<std::string> profiles;      ///< expert loads that placements are made for
+  std::string placementPhase = "prefill"; ///< what placements balance: prefill or decode
   int64_t maxBatchTokens = 0, maxSeqs = 0, maxSeqLen = 0, maxLogitRows = 0;
   int64_t pageSize = 0, numPages = 0;
 };

@@ -26,13 +26,27 @@ void buildPhasePipeline(OpPassManager &pm, Phase phase, const PhaseOptions &opti
     pm.addPass(createNormalizeModel());
     break;
   case Phase::Quantized:
-    pm.addPass(createConvertWeights({options.weightFormat}));
+    // Conversion first: numbers of a quantised checkpoint can be rounded again.
+    pm.addPass(createConvertWeights({options.weights.numbers}));
+    if (!options.weights.rules.empty() || options.activations != "f32") {
+      QuantizeWeightsOptions quantize;
+      quantize.rules.assign(options.weights.rules.begin(), options.weights.rules.end());
+      quantize.exclude.assign(options.quantizeExclude.begin(), options.quantizeExclude.end());
+      quantize.skipUnfit = options.quantizeSkipUnfit;
+      quantize.activations = options.activations;
+      pm.addPass(createQuantizeWeights(quantize));
+    }
     break;
-  case Phase::Placed:
+  case Phase::Placed: {
     // How many groups there are comes before what each of them holds.
     pm.addPass(createParallelizeModel({options.ranks, options.tp, options.ep, options.dp}));
-    pm.addPass(createPlaceExperts());
+    PlaceExpertsOptions placement;
+    placement.slots = options.slots;
+    placement.profiles.assign(options.profiles.begin(), options.profiles.end());
+    placement.phase = options.placementPhase;
+    pm.addPass(createPlaceExperts(placement));
     break;
+  }
   case Phase::Fused:
     // Norms first: q/k/v fusion looks at the norm inside its chains, never at the layer's own.
     pm.addPass(createFuseResidualNorm());
@@ -70,6 +84,12 @@ struct PipelineOptions : PassPipelineOptions<PipelineOptions> {
   Option<int64_t> ep{*this, "ep", llvm::cl::desc("expert groups"), llvm::cl::init(0)};
   Option<int64_t> dp{*this, "dp", llvm::cl::desc("data parallel groups of attention"),
                      llvm::cl::init(1)};
+  Option<int64_t> slots{*this, "slots", llvm::cl::desc("expert slots of a layer"),
+                        llvm::cl::init(0)};
+  ListOption<std::string> profiles{*this, "profiles", llvm::cl::desc("profile files")};
+  Option<std::string> placementPhase{*this, "placement-phase",
+                                     llvm::cl::desc("what placements balance: prefill or decode"),
+                                     llvm::cl::init("prefill")};
   ListOption<int64_t> buckets{*this, "buckets",
                               llvm::cl::desc("token counts of the buckets, comma-separated")};
 };
@@ -83,11 +103,14 @@ void registerPhasePipelines() {
         ("sluice-to-" + name).str(), ("all phases from input to " + name).str(),
         [last](OpPassManager &pm, const PipelineOptions &options) {
           PhaseOptions phaseOptions;
-          phaseOptions.weightFormat = options.format;
+          phaseOptions.weights.numbers = options.format;
           phaseOptions.ranks = options.ranks;
           phaseOptions.tp = options.tp;
           phaseOptions.ep = options.ep;
           phaseOptions.dp = options.dp;
+          phaseOptions.slots = options.slots;
+          phaseOptions.profiles.assign(options.profiles.begin(), options.profiles.end());
+          phaseOptions.placementPhase = options.placementPhase;
           phaseOptions.buckets.assign(options.buckets.begin(), options.buckets.end());
           for (int phase = 0; phase <= int(last); ++phase)
             buildPhasePipeline(pm, Phase(phase), phaseOptions);

@@ -10,6 +10,7 @@
 #ifndef SLUICE_COMPILER_PIPELINES_PIPELINES_H
 #define SLUICE_COMPILER_PIPELINES_PIPELINES_H
 
+#include "passes/Quantize/QuantizeRules.h"
 #include "passes/Verify/Phases.h"
 
 #include "mlir/Pass/PassManager.h"
@@ -22,9 +23,16 @@ namespace sluice {
 
 /// What the passes of all phases need to know; defaults are those of sluice-compile.
 struct PhaseOptions {
-  std::string weightFormat = "keep"; ///< keep, bf16, f16 or f32
+  QuantizeChoice weights;                   ///< formats of weights; the pass takes their names
+  std::vector<std::string> quantizeExclude; ///< patterns of weight names that stay as they are
+  bool quantizeSkipUnfit = false;           ///< keep matrices that a format cannot take
+  std::string activations = "f32";          ///< f32 or fp8
   /// As in --sluice-parallelize-model: 0 = follows from the others.
   int64_t ranks = 1, tp = 0, ep = 0, dp = 1;
+  /// As in --sluice-place-experts: 0 = one slot per expert; empty = no profile.
+  int64_t slots = 0;
+  std::vector<std::string> profiles;
+  std::string placementPhase = "prefill";
   std::vector<int64_t> buckets; ///< token counts; empty = chosen by the compiler
 };
 

@@ -7,6 +7,7 @@
 # are threads of one process; in Processes they are processes under Open MPI.
 #
 # ===------------------------------------------------------------------------===#
+import json
 import os
 import shutil
 import subprocess
@@ -46,6 +47,17 @@ class Plans(ProgramTest):
                                            model / "golden.safetensors").stdout
                 self.assertIn("agrees with", printed)
                 shutil.rmtree(artifact)
+        # Replicas: every group holds one expert more than its share.
+        plan = ("--ranks=4", "--ep=4", "--dp=2", f"--slots={self.num_experts(model) + 4}")
+        artifact = self.compile(model, "replicas.sluice", *plan)
+        self.run_program("sluice-run", artifact, "--verify", model / "golden.safetensors")
+
+    @staticmethod
+    def num_experts(model):
+        config = json.loads((model / "config.json").read_text())
+        config = {**config, **config.get("text_config", {}), **config.get("ffn_config", {})}
+        names = ("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts")
+        return next(config[name] for name in names if config.get(name))
 
 
 @unittest.skipUnless(shutil.which("mpirun") and (BIN.parent / "lib/libsluice_mpi.so").exists(),

@@ -70,8 +70,11 @@ LogicalResult StepReader::lower(moe::QkvOp op) {
   if (failed(caches))
     return failure();
   StringRef label = op.getWeight();
+  FailureOr<RecipeArg> x = productInput(op, op.getX(), product->format, label);
+  if (failed(x))
+    return failure();
   return launch(op, params, label,
-                {{"x", use(op.getX())},
+                {{"x", *x},
                  {"weight", product->weight},
                  {"bias", product->bias},
                  {"q_norm", *qNorm},

@@ -289,6 +289,24 @@ LogicalResult StepReader::lower(moe::ReduceScatterOp op) {
   return exchange(op, plan::CollectiveKind::ReduceScatter, op.getRanks());
 }
 
+FailureOr<RecipeArg> StepReader::productInput(Operation *op, Value x, StringRef format,
+                                              StringRef label) {
+  auto activations =
+      context.module->getAttrOfType<StringAttr>(moe::MoeDialect::getActivationsAttrName());
+  // Feed-forward parts multiply float32: rounding there costs quality (docs/quantization.md).
+  if (!activations || !format.starts_with("f8e4m3") || x.getDefiningOp<moe::FfnGateUpOp>())
+    return use(x);
+  auto [entry, isNew] = rounded.try_emplace(x);
+  if (isNew) {
+    RecipeArg out = newTransient((label + ".rounded").str());
+    abi::RoundRowsParams params{widthOf(x), activations.getValue().str(), rowsOf(x)};
+    if (failed(launch(op, params, (label + ".round").str(), {{"x", use(x)}, {"out", out}})))
+      return failure();
+    rounded[x] = out;
+  }
+  return rounded[x];
+}
+
 LogicalResult StepReader::readOp(Operation *op) {
   if (StringRef fusion = fusionFor(op); !fusion.empty())
     return op->emitOpError("has no kernel of its own; run ") << fusion << " before lowering";
@@ -380,11 +398,14 @@ LogicalResult StepReader::lower(moe::LinearOp op) {
   if (failed(product))
     return failure();
   StringRef label = op.getWeight();
+  FailureOr<RecipeArg> x = productInput(op, op.getX(), product->format, label);
+  if (failed(x))
+    return failure();
   abi::LinearParams params{widthOf(op.getResult()),  widthOf(op.getX()), product->format,
                            rowsOf(op.getX()),        product->hasBias,   toDouble(op.getScale()),
                            toDouble(op.getSoftcap())};
   return launch(op, params, label,
-                {{"x", use(op.getX())},
+                {{"x", *x},
                  {"weight", product->weight},
                  {"bias", product->bias},
                  {"out", define(op.getResult(), label, "out")}});

@@ -106,6 +106,10 @@ private:
   /// Appends the launch of a kernel with `bound` arguments.
   mlir::LogicalResult launch(mlir::Operation *op, const abi::FamilyParams &params,
                              llvm::StringRef label, llvm::ArrayRef<Binding> bound);
+  /// What a product with a weight of `format` multiplies: `x`, rounded by a launch of its own where
+  /// the module asks for it.
+  mlir::FailureOr<RecipeArg> productInput(mlir::Operation *op, mlir::Value x,
+                                          llvm::StringRef format, llvm::StringRef label);
   mlir::LogicalResult readOp(mlir::Operation *op);
   /// Appends an exchange of rows; with data parallel groups, of as many as each group has.
   mlir::LogicalResult exchange(mlir::Operation *op, plan::CollectiveKind kind,
@@ -157,6 +161,7 @@ private:
   llvm::DenseMap<mlir::Value, RecipeArg> args;
   llvm::DenseMap<mlir::Value, Dispatch> dispatches;
   llvm::DenseMap<mlir::Attribute, mlir::StringAttr> weights;
+  llvm::DenseMap<mlir::Value, RecipeArg> rounded; ///< activations as productInput() made them
   llvm::DenseSet<mlir::Value> logitRows;
   llvm::DenseSet<mlir::Value> gathered; ///< rows of all data parallel groups
   int64_t routers = 0;

@@ -31,7 +31,7 @@ constexpr const char *kFamilyNames[] = {
     "embedding",          "norm",         "residual_norm", "residual",     "linear",
     "ffn_gate_up",        "qkv",          "attention",     "router",       "experts_gate_up",
     "experts_down",       "gather_rows",  "sample",        "latent_query", "latent_append",
-    "absorbed_attention", "sigmoid_gate", "temperature",   "assign_slots"};
+    "absorbed_attention", "sigmoid_gate", "temperature",   "assign_slots", "round_rows"};
 static_assert(std::size(kFamilyNames) == std::variant_size_v<FamilyParams>);
 
 //===------------------------------------------------------------------------===//
@@ -315,6 +315,14 @@ void check(const AssignSlotsParams &p, Checker &c) {
   c.size("experts", p.experts, kMaxExperts)
       .range("top_k", p.topK, 1, std::min(p.experts, kMaxTopK));
   c.status(expertsOfGroups(p).status());
+}
+
+void check(const RoundRowsParams &p, Checker &c) {
+  c.size("width", p.width);
+  c.require(p.format == "f8e4m3:group128", [&] {
+    return "parameter \"format\" is \"" + p.format +
+           "\"; activations are rounded to f8e4m3:group128";
+  });
 }
 
 template <typename Family> Result<FamilyParams> readFamily(const Params &params) {

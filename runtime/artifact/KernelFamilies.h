@@ -266,9 +266,10 @@ struct ExpertsDownParams {
 
 /// Chooses a replica for every pair of a router (placement/ReplicaRouter.h) and orders those that
 /// fell to `group` by its slots: offsets int32 [own slots + 1], order int32 [T*K] (its front part),
-/// inverse int32 [T*K] (row of each pair in order, or -1 for pairs of other groups). `slots` lists the
-/// experts of each group's slots, "0,1,2;3,2": at most kMaxSlots in all, no expert twice in a group,
-/// every expert somewhere. A step whose header counts as many sequences as tokens is a decode step.
+/// inverse int32 [T*K] (row of each pair in order, or -1 for pairs of other groups). `slots` lists
+/// the experts of each group's slots, "0,1,2;3,2": at most kMaxSlots in all, no expert twice in a
+/// group, every expert somewhere. A step whose header counts as many sequences as tokens is a
+/// decode step.
 inline constexpr size_t kMaxSlots = size_t(1) << 16;
 struct AssignSlotsParams {
   int64_t experts = 0, topK = 0, group = 0;
@@ -355,6 +356,18 @@ struct TemperatureParams {
   }
 };
 
+/// out[rows, width] = x with every number rounded to E4M3 times a scale that `format`
+/// ("f8e4m3:group128") shares over neighbours of a row, chosen in the step: largest magnitude /
+/// 448. What tensor cores multiply, as float32. Groups of zeros stay zero.
+struct RoundRowsParams {
+  int64_t width = 0;
+  std::string format = "f8e4m3:group128";
+  RowSet rows = RowSet::kTokens;
+  template <typename V> void visit(V &v) {
+    v("width", width), v("format", format), v("rows", rows);
+  }
+};
+
 /// Every family, with its name in plans. Arguments in calling order; those in [brackets] are absent
 /// (slab 0) unless a parameter asks for them:
 ///   embedding           header, token_ids, table, out
@@ -381,6 +394,7 @@ struct TemperatureParams {
 ///                       cache, weight, out, latents, scratch
 ///   sigmoid_gate        header, y, x, weight, out
 ///   temperature         header, positions, x, out
+///   round_rows          header, x, out
 /// Biases are float32; a gate_up bias is [2, n] per expert: gate then up. counts is uint32 [E], to
 /// which the router adds the tokens each expert received. Scratch contents are the kernel's own
 /// business; its size is part of the convention: qkv f32 [T, all projected rows]; attention f32
@@ -393,7 +407,7 @@ using FamilyParams =
                  FfnGateUpParams, QkvParams, AttentionParams, RouterParams, ExpertsGateUpParams,
                  ExpertsDownParams, GatherRowsParams, SampleParams, LatentQueryParams,
                  LatentAppendParams, AbsorbedAttentionParams, SigmoidGateParams, TemperatureParams,
-                 AssignSlotsParams>;
+                 AssignSlotsParams, RoundRowsParams>;
 
 /// One entry per family, with default parameters, in the order of FamilyParams.
 std::vector<FamilyParams> allFamilies();

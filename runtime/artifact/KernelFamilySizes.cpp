@@ -317,6 +317,15 @@ void sizes(const TemperatureParams &p, Sizes &s) {
   s.i32({s.dims.tokens}).f32({s.dims.tokens, p.width}).f32({s.dims.tokens, p.width});
 }
 
+const Args &args(const RoundRowsParams &) {
+  static const Args list = {{"header", R}, {"x", R}, {"out", W}};
+  return list;
+}
+void sizes(const RoundRowsParams &p, Sizes &s) {
+  int64_t rows = rowsOf(p.rows, s.dims);
+  s.f32({rows, p.width}).f32({rows, p.width});
+}
+
 const Args &args(const AssignSlotsParams &) {
   static const Args list = {{"header", R}, {"ids", R},     {"offsets", W},
                             {"order", W},  {"inverse", W}, {"scratch", S}};

@@ -35,6 +35,7 @@ KernelResult createAbsorbedAttention(const abi::AbsorbedAttentionParams &params,
                                      const abi::StepDims &dims);
 KernelResult createTemperature(const abi::TemperatureParams &params, const abi::StepDims &dims);
 KernelResult createAssignSlots(const abi::AssignSlotsParams &params, const abi::StepDims &dims);
+KernelResult createRoundRows(const abi::RoundRowsParams &params, const abi::StepDims &dims);
 KernelResult createSigmoidGate(const abi::SigmoidGateParams &params, const abi::StepDims &dims);
 
 } // namespace sluice::host

@@ -35,6 +35,7 @@ struct Creators {
   }
   KernelResult operator()(const abi::TemperatureParams &p) { return createTemperature(p, dims); }
   KernelResult operator()(const abi::SigmoidGateParams &p) { return createSigmoidGate(p, dims); }
+  KernelResult operator()(const abi::RoundRowsParams &p) { return createRoundRows(p, dims); }
   KernelResult operator()(const abi::AssignSlotsParams &p) { return createAssignSlots(p, dims); }
 };
 

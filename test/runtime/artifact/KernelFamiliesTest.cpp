@@ -55,7 +55,8 @@ std::vector<FamilyParams> examples() {
           AbsorbedAttentionParams{4, 24, 6, 20, "f16", "bf16", 0.125},
           SigmoidGateParams{24, 32},
           TemperatureParams{24, 0.1, 8192, 1},
-          AssignSlotsParams{4, 2, 1, "0,1;3,2,1"}};
+          AssignSlotsParams{4, 2, 1, "0,1;3,2,1"},
+          RoundRowsParams{160, "f8e4m3:group128", RowSet::kLogitRows}};
 }
 
 ParamValue &paramOf(Params &params, std::string_view name) {

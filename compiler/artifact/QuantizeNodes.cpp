@@ -19,6 +19,9 @@ static constexpr int64_t kChunkElements = 1 << 16;
 /// Chunks whose scales are kept: those of the pieces that some threads are packing, which are at
 /// most 2 MiB of codes each. Their scales are a small part of that.
 static constexpr size_t kRecentChunks = 512;
+/// Chunks whose row factors are kept, a few numbers each: those of all rows of several matrices,
+/// since a column of factors belongs to a whole matrix.
+static constexpr size_t kKeptFactors = 1 << 14;
 
 QuantizeSource::QuantizeSource(TypedNode numbers, const quant::Quantizer &quantizer, int64_t rows)
     : numbers(std::move(numbers)), rounding(quantizer), matrixRows(rows) {
@@ -56,8 +59,7 @@ Result<float> QuantizeSource::tensorLargest(int64_t matrix) const {
 }
 
 Result<QuantizeSource::ChunkPtr> QuantizeSource::chunkOf(int64_t row) const {
-  int64_t matrix = row / matrixRows, within = row % matrixRows / chunkRows * chunkRows;
-  int64_t first = matrix * matrixRows + within;
+  int64_t first = firstRowOfChunk(row);
   {
     std::lock_guard lock(mutex);
     for (auto it = recentChunks.rbegin(); it != recentChunks.rend(); ++it)
@@ -65,22 +67,39 @@ Result<QuantizeSource::ChunkPtr> QuantizeSource::chunkOf(int64_t row) const {
         return it->second;
   }
   // Without the lock: two threads may choose the same scales, which is better than one waiting.
-  SLUICE_ASSIGN_OR_RETURN(float tensor, tensorLargest(matrix));
+  SLUICE_ASSIGN_OR_RETURN(float tensor, tensorLargest(first / matrixRows));
   auto chunk = std::make_shared<Chunk>();
   chunk->firstRow = first;
-  chunk->numRows = std::min(chunkRows, matrixRows - within);
+  chunk->numRows = rowsOfChunk(first);
   std::vector<float> values;
   SLUICE_RETURN_IF_ERROR(readNumbers(first * columns(), chunk->numRows * columns(), values));
   auto scales = rounding.chooseScales(values, chunk->numRows, tensor);
   if (!scales.isOk())
-    return scales.status().withContext("rows " + std::to_string(first) + " to " +
-                                       std::to_string(first + chunk->numRows - 1));
+    return scales.status().withContext("rows from " + std::to_string(first));
   chunk->scales = std::move(*scales);
   std::lock_guard lock(mutex);
   if (recentChunks.size() == kRecentChunks)
     recentChunks.pop_front();
   recentChunks.emplace_back(first, chunk);
   return ChunkPtr(chunk);
+}
+
+Result<QuantizeSource::FactorsPtr> QuantizeSource::rowFactorsOf(int64_t row,
+                                                                int64_t &firstRow) const {
+  firstRow = firstRowOfChunk(row);
+  {
+    std::lock_guard lock(mutex);
+    if (auto found = factors.find(firstRow); found != factors.end())
+      return found->second;
+  }
+  int64_t rows = rowsOfChunk(firstRow);
+  std::vector<float> values;
+  SLUICE_RETURN_IF_ERROR(readNumbers(firstRow * columns(), rows * columns(), values));
+  auto chosen = std::make_shared<const std::vector<float>>(rounding.chooseRowFactors(values, rows));
+  std::lock_guard lock(mutex);
+  if (factors.size() >= kKeptFactors)
+    factors.clear();
+  return factors.emplace(firstRow, chosen).first->second;
 }
 
 QuantizeNode::QuantizeNode(std::shared_ptr<const QuantizeSource> from, QuantizedPart part)
@@ -101,6 +120,8 @@ QuantizeNode::QuantizeNode(std::shared_ptr<const QuantizeSource> from, Quantized
 Status QuantizeNode::read(int64_t begin, int64_t count, std::byte *out) const {
   if (part == QuantizedPart::kNumbers || part == QuantizedPart::kCodes)
     return readElements(begin, count, out);
+  if (part == QuantizedPart::kRowScales && !source->quantizer().format().hasRowScale())
+    return readFactors(begin, count, out);
   QuantizeSource::ChunkPtr chunk;
   for (; count > 0; ++begin, --count, out += elementBytes) {
     int64_t partRow = begin / partColumns, matrix = partRow / partRows;
@@ -109,6 +130,18 @@ Status QuantizeNode::read(int64_t begin, int64_t count, std::byte *out) const {
       SLUICE_ASSIGN_OR_RETURN(chunk, source->chunkOf(row));
     }
     storeScale(*chunk, row - chunk->firstRow, begin % partColumns, out);
+  }
+  return Status::ok();
+}
+
+Status QuantizeNode::readFactors(int64_t begin, int64_t count, std::byte *out) const {
+  for (int64_t row = begin; row < begin + count;) {
+    int64_t firstRow = 0;
+    SLUICE_ASSIGN_OR_RETURN(QuantizeSource::FactorsPtr factors,
+                            source->rowFactorsOf(row, firstRow));
+    int64_t n = std::min(begin + count, firstRow + int64_t(factors->size())) - row;
+    std::memcpy(out, factors->data() + (row - firstRow), size_t(n) * sizeof(float));
+    row += n, out += n * int64_t(sizeof(float));
   }
   return Status::ok();
 }

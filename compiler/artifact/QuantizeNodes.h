@@ -38,6 +38,9 @@ public:
 
   /// The chunk of a row, rows of all matrices counted through.
   Result<ChunkPtr> chunkOf(int64_t row) const;
+  /// Per row of a chunk, Quantizer::chooseRowFactors(); `firstRow` is the chunk's.
+  using FactorsPtr = std::shared_ptr<const std::vector<float>>;
+  Result<FactorsPtr> rowFactorsOf(int64_t row, int64_t &firstRow) const;
   /// Numbers [begin, begin + count) of all matrices in row-major order.
   Status readNumbers(int64_t begin, int64_t count, std::vector<float> &out) const;
 
@@ -48,7 +51,15 @@ private:
   quant::Quantizer rounding;
   int64_t matrixRows, chunkRows;
 
+  int64_t firstRowOfChunk(int64_t row) const {
+    return row / matrixRows * matrixRows + row % matrixRows / chunkRows * chunkRows;
+  }
+  int64_t rowsOfChunk(int64_t first) const {
+    return std::min(chunkRows, matrixRows - first % matrixRows);
+  }
+
   mutable std::mutex mutex;
+  mutable std::map<int64_t, FactorsPtr> factors;                 ///< by first row; guarded by mutex
   mutable std::map<int64_t, float> largest;                      ///< by matrix; guarded by mutex
   mutable std::deque<std::pair<int64_t, ChunkPtr>> recentChunks; ///< guarded by mutex; latest last
 };
@@ -63,6 +74,7 @@ public:
 
 private:
   Status readElements(int64_t begin, int64_t count, std::byte *out) const;
+  Status readFactors(int64_t begin, int64_t count, std::byte *out) const;
   void storeScale(const QuantizeSource::Chunk &chunk, int64_t row, int64_t tile,
                   std::byte *out) const;
 

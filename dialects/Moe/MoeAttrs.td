@@ -234,7 +234,9 @@ def Moe_QuantizeAttr : Moe_WeightNode<"Quantize", "quantize"> {
     says only to which format of runtime/quant/WeightFormat.h. Passes rearrange the numbers as they
     do those of any weight; `part` asks for the codes, the scales (and zero points) of blocks of
     rows and columns, or the factors of rows that nvfp4 has, for the artifact writer. A tensor here
-    is one matrix of the last two axes: experts have scales of their own.
+    is one matrix of the last two axes: experts have scales of their own. Row scales of mxfp4 are
+    no part of its numbers: they are the factors in [1, 2) that rows are best multiplied with before
+    they are rounded, for passes that can undo them elsewhere.
     ```mlir
     #moe.quantize<#moe.source<...> to "f8e4m3:block128x128">
     #moe.quantize<#moe.stack<...> to "mxfp4", part = codes>

@@ -47,7 +47,8 @@ LogicalResult QuantizeAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                      << ", which " << formatName << " scales together";
   }
   if ((part == QuantizePart::Zeros && !format->zeroPoint) ||
-      (part == QuantizePart::RowScales && !format->hasRowScale()))
+      (part == QuantizePart::RowScales && !format->hasRowScale() &&
+       format->scale != ScaleType::kE8M0))
     return fail(5) << formatName << " has no " << stringifyQuantizePart(part);
   return success();
 }

@@ -413,19 +413,4 @@ std::optional<QuantizedParts> splitQuantized(TypedAttr expr) {
                         grid->group, grid->origin, format};
 }
 
-Result<TypedAttr> sliceWeight(TypedAttr expr, int64_t axis, int64_t begin, int64_t size,
-                              int64_t stride) {
-  TypedAttr part = slice(expr, axis, begin, size, stride);
-  if (!splitQuantized(expr) || splitQuantized(part))
-    return part;
-  MaybeGrid grid = gridOf(expr);
-  std::string group = std::to_string(grid->group);
-  return invalidArgument(
-      "columns [" + std::to_string(begin) + ", " + std::to_string(begin + (size - 1) * stride + 1) +
-      ") of " + std::to_string(grid->columns()) + " cut the groups of " + group +
-      " columns that share a scale; choose a share that is a multiple of " + group +
-      " (fewer shards per expert or projection), or a format with smaller groups or one scale per "
-      "row, or store numbers with --quantize bf16");
-}
-
 } // namespace sluice

@@ -20,7 +20,6 @@
 #define SLUICE_PASSES_ANALYSIS_QUANTIZEDWEIGHTS_H
 
 #include "dialects/Moe/Moe.h"
-#include "sluice/status.h"
 
 #include <optional>
 #include <string>
@@ -45,13 +44,6 @@ bool isQuantized(mlir::TypedAttr expr);
 /// it is not quantised, converted to another type, cut across groups, mixed from different formats,
 /// or no kernel of this build reads the format. Its numbers are then what there is to store.
 std::optional<QuantizedParts> splitQuantized(mlir::TypedAttr expr);
-
-/// Every `stride`-th of `size` rows of an axis of a weight, beginning with row `begin`: a rank's
-/// share of it. Fails with kInvalidArgument when the weight can be stored as codes and the slice
-/// cannot, because it cuts columns that share a scale; the message names them and the remedy.
-/// Weights that are stored as numbers may be cut anywhere.
-Result<mlir::TypedAttr> sliceWeight(mlir::TypedAttr expr, int64_t axis, int64_t begin, int64_t size,
-                                    int64_t stride = 1);
 
 } // namespace sluice
 

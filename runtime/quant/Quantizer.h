@@ -57,6 +57,11 @@ public:
   Result<TileScales> chooseScales(std::span<const float> numbers, int64_t rows,
                                   float tensorLargest = 0) const;
 
+  /// mxfp4: per row the factor in [1, 2) that it is best multiplied with before it is rounded,
+  /// since scales that are powers of two fit some magnitudes better than others. Where a model lets
+  /// a factor of a row be undone elsewhere, that costs nothing. `numbers` as for chooseScales().
+  std::vector<float> chooseRowFactors(std::span<const float> numbers, int64_t rows) const;
+
   /// Codes of columns [column, column + numbers.size()) of row `row` of `scales`, one byte each as
   /// SourceRows takes them.
   void encode(const TileScales &scales, int64_t row, int64_t column, std::span<const float> numbers,

@@ -56,6 +56,10 @@ TEST_F(WeightExprTest, OperandsMustBeWeightExpressions) {
   Type half = builder.getF16Type();
   EXPECT_FALSE(SliceAttr::getChecked(emitError(), &context, number, zero, zero, size, stride));
   EXPECT_THAT(message, HasSubstr("moe.slice C1: operand 4 : i64 is not a weight expression"));
+  StringAttr format = builder.getStringAttr("mxfp4");
+  QuantizePart part = QuantizePart::Numbers;
+  EXPECT_FALSE(QuantizeAttr::getChecked(emitError(), &context, number, format, part));
+  EXPECT_THAT(message, HasSubstr("moe.quantize C1: operand 4 : i64 is not a weight expression"));
   EXPECT_FALSE(TakeAttr::getChecked(emitError(), &context, number, one));
   EXPECT_THAT(message, HasSubstr("moe.take C1: operand"));
   EXPECT_FALSE(ConcatAttr::getChecked(emitError(), &context, zero, ArrayRef(operands)));

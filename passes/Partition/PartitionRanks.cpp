@@ -354,7 +354,8 @@ private:
                       [&](TypedAttr whole) { return slice(whole, 0, heads); });
   }
 
-  LogicalResult split(moe::LatentQueryOp op) {
+  /// Operations of latent attention over all heads, with a weight [heads, ...].
+  template <typename Op> LogicalResult splitHeads(Op op) {
     auto out = copy(op);
     if (layout.attentionTp == 1)
       return success();
@@ -366,19 +367,8 @@ private:
     setShare(op.getResult(), headColumns(heads, width));
     return success();
   }
-
-  LogicalResult split(moe::AbsorbedAttentionOp op) {
-    auto out = copy(op);
-    if (layout.attentionTp == 1)
-      return success();
-    ShardRange heads = headRange(op.getHeads());
-    int64_t width = widthOf(op.getResult()) / op.getHeads();
-    out.setWeightAttr(headsOf(op.getWeightAttr(), heads));
-    out.setHeads(heads.size());
-    setWidth(out.getResult(), heads.size() * width);
-    setShare(op.getResult(), headColumns(heads, width));
-    return success();
-  }
+  LogicalResult split(moe::LatentQueryOp op) { return splitHeads(op); }
+  LogicalResult split(moe::AbsorbedAttentionOp op) { return splitHeads(op); }
 
   /// The latent attention's query that a projection makes, possibly by way of a temperature.
   static moe::LatentQueryOp latentQueryOf(Value value) {

@@ -40,6 +40,7 @@ inline ShardRange shardOf(int64_t extent, int64_t parts, int64_t index) {
 /// The heads of one rank among `parts`.
 struct HeadShard {
   ShardRange query, kv;
+  bool operator==(const HeadShard &) const = default;
 };
 
 /// Part `index` of grouped attention: whole key/value heads with their queries while there are as

@@ -20,9 +20,17 @@ namespace {
 
 constexpr int kPower = 16;
 constexpr int kReweightings = 2;
+/// What a drift costs: this times its size times the mean over devices of (load / mean)^2 for one
+/// unit of drift. Between 2 and 8 the held-out scores are flat.
+constexpr double kDriftShare = 4.5;
 /// Copies turned into copies of other experts, at most; each is followed by swaps.
 constexpr int kMaxReplacements = 24;
 constexpr int kReplacementCandidates = 8;
+/// A heavy device swaps with one of this many lightest; in a larger system the others have no room.
+constexpr size_t kPartners = 192;
+/// Drifts are balanced on devices of at least this many slots. With fewer the heaviest copies
+/// decide, and what little freedom there is belongs to them (144 devices with 288 slots lost 0.04).
+constexpr int kSlotsForDrifts = 6;
 /// Gains below this share of J are noise of single precision.
 constexpr double kLeastGain = 1e-6;
 /// Loads above this multiple of the bound are far from any optimum; cutting them there keeps their
@@ -35,12 +43,12 @@ constexpr int kLanes = 4;
 
 template <int N> struct alignas(16) Loads { Vec v[N]; };
 
-template <int N> class Search {
+template <int N, int Q> class Search {
 public:
-  Search(Arrangement &arrangement, const std::vector<Scenario> &scenarios,
-         const LoadSearchOptions &options)
-      : held(arrangement.held), counts(arrangement.counts), scenarios(scenarios), options(options),
-        devices(static_cast<int>(held.size())), experts(static_cast<int>(counts.size())) {
+  Search(Arrangement &arrangement, const ScenarioSet &set, const LoadSearchOptions &options)
+      : held(arrangement.held), counts(arrangement.counts), scenarios(set.scenarios),
+        drifts(set.drifts), options(options), devices(static_cast<int>(held.size())),
+        experts(static_cast<int>(counts.size())) {
     nodes = options.devicesPerNode > 0
                 ? (devices + options.devicesPerNode - 1) / options.devicesPerNode
                 : 0;
@@ -58,12 +66,17 @@ public:
   }
 
   double run() {
+    // Devices of one slot only trade places, which gains nothing unless moves cost.
+    bool trade = moveCost() > 0 || std::any_of(held.begin(), held.end(),
+                                               [](const auto &list) { return list.size() > 1; });
     for (int pass = 0; pass < kReweightings; ++pass) {
       reweight();
-      swapUntilStuck();
+      if (trade)
+        swapUntilStuck();
     }
     for (int r = 0; r < kMaxReplacements && replaceCopy(); ++r)
-      settle();
+      if (trade)
+        settle();
     return objective();
   }
 
@@ -73,7 +86,7 @@ private:
   /// Loads per expert in units of max(mean, heaviest copy): heavy scenarios stay in range and the
   /// unit goes back into the weight.
   void scaleLoads() {
-    Loads<N> zero{};
+    Loads<N + Q> zero{};
     whole.assign(experts, zero);
     share.assign(experts, zero);
     load.assign(devices, zero);
@@ -89,14 +102,28 @@ private:
         whole[e].v[s / kLanes][s % kLanes] =
             static_cast<float>(loads[e] * devices / experts / bound);
     }
+    if constexpr (Q > 0)
+      scaleDrifts();
     for (int e = 0; e < experts; ++e)
       updateShare(e);
     weight = zero;
   }
 
+  /// A drift's cost is a plain sum of squares, so that its factor goes into the loads.
+  void scaleDrifts() {
+    for (size_t i = 0; i < drifts.size(); ++i) {
+      double norm = 0;
+      for (double d : drifts[i])
+        norm += d * d / experts;
+      double factor = std::sqrt(kDriftShare / std::sqrt(norm) / devices) * devices / experts;
+      for (int e = 0; e < experts; ++e)
+        whole[e].v[N + i / kLanes][i % kLanes] = static_cast<float>(drifts[i][e] * factor);
+    }
+  }
+
   void updateShare(int expert) {
     float part = 1.0f / static_cast<float>(counts[expert]);
-    for (int i = 0; i < N; ++i)
+    for (int i = 0; i < N + Q; ++i)
       share[expert].v[i] = whole[expert].v[i] * part;
   }
 
@@ -108,28 +135,32 @@ private:
     x *= x;
     return x * x;
   }
-  double costOf(const Loads<N> &at) const {
+  double costOf(const Loads<N + Q> &at) const {
     Vec sum{};
     for (int i = 0; i < N; ++i)
       sum += power(at.v[i]) * weight.v[i];
+    for (int i = N; i < N + Q; ++i)
+      sum += at.v[i] * at.v[i];
     return static_cast<double>((sum[0] + sum[1]) + (sum[2] + sum[3]));
   }
-  Loads<N> gradient(int device) const {
-    Loads<N> result;
+  Loads<N + Q> gradient(int device) const {
+    Loads<N + Q> result;
     for (int i = 0; i < N; ++i) {
       Vec x = load[device].v[i], x2 = x * x, x4 = x2 * x2, x8 = x4 * x4;
       result.v[i] = (x8 * x4) * (x2 * x) * weight.v[i] * static_cast<float>(kPower);
     }
+    for (int i = N; i < N + Q; ++i)
+      result.v[i] = load[device].v[i] + load[device].v[i];
     return result;
   }
-  static float dot(const Loads<N> &a, const Loads<N> &b) {
+  static float dot(const Loads<N + Q> &a, const Loads<N + Q> &b) {
     Vec sum{};
-    for (int i = 0; i < N; ++i)
+    for (int i = 0; i < N + Q; ++i)
       sum += a.v[i] * b.v[i];
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
   }
   void addShare(int device, int expert, float times) {
-    for (int i = 0; i < N; ++i)
+    for (int i = 0; i < N + Q; ++i)
       load[device].v[i] += share[expert].v[i] * times;
   }
 
@@ -143,6 +174,10 @@ private:
     double total = 0;
     for (size_t s = 0; s < scenarios.size(); ++s)
       total += scenarios[s].weight * unit[s] * std::pow(powerSum(s), 1.0 / kPower);
+    for (int d = 0; d < devices; ++d)
+      for (int i = N; i < N + Q; ++i)
+        for (int lane = 0; lane < kLanes; ++lane)
+          total += static_cast<double>(load[d].v[i][lane]) * load[d].v[i][lane];
     return total + moveCost() * moved();
   }
   int moved() const {
@@ -158,7 +193,7 @@ private:
   /// device's cost is the same change of J.
   void reweight() {
     for (int d = 0; d < devices; ++d) {
-      load[d] = Loads<N>{};
+      load[d] = Loads<N + Q>{};
       for (int e : held[d])
         addShare(d, e, 1.0f);
     }
@@ -222,11 +257,14 @@ private:
   bool swapFrom(int a) {
     double best = -kLeastGain * total;
     int bestA = -1, bestB = -1, bestDevice = -1;
-    Loads<N> gradientA = gradient(a);
+    Loads<N + Q> gradientA = gradient(a);
     lightFirst.resize(devices);
     std::iota(lightFirst.begin(), lightFirst.end(), 0);
-    std::sort(lightFirst.begin(), lightFirst.end(),
-              [&](int x, int y) { return cost[x] != cost[y] ? cost[x] < cost[y] : x < y; });
+    size_t partners = std::min<size_t>(lightFirst.size(), kPartners);
+    std::partial_sort(lightFirst.begin(), lightFirst.begin() + static_cast<long>(partners),
+                      lightFirst.end(),
+                      [&](int x, int y) { return cost[x] != cost[y] ? cost[x] < cost[y] : x < y; });
+    lightFirst.resize(partners);
     double slack = 2 * moveCost(); // the most that moving back can save
     const std::vector<int> &onA = held[a];
     slopeA.resize(onA.size());
@@ -234,8 +272,8 @@ private:
       const std::vector<int> &onB = held[b];
       if (b == a || onB.empty())
         continue;
-      Loads<N> slope = gradient(b);
-      for (int i = 0; i < N; ++i)
+      Loads<N + Q> slope = gradient(b);
+      for (int i = 0; i < N + Q; ++i)
         slope.v[i] -= gradientA.v[i];
       slopeB.resize(onB.size());
       float steepest = -INFINITY;
@@ -271,8 +309,8 @@ private:
   }
 
   double swapChange(int a, int b, int e, int h) const {
-    Loads<N> newA, newB;
-    for (int i = 0; i < N; ++i) {
+    Loads<N + Q> newA, newB;
+    for (int i = 0; i < N + Q; ++i) {
       Vec difference = share[e].v[i] - share[h].v[i];
       newA.v[i] = load[a].v[i] - difference;
       newB.v[i] = load[b].v[i] + difference;
@@ -300,8 +338,8 @@ private:
 
   /// Change of the cost of `device` when `expert`'s part on it goes from `from` to `to`.
   double partChange(int device, int expert, float from, float to) const {
-    Loads<N> changed;
-    for (int i = 0; i < N; ++i)
+    Loads<N + Q> changed;
+    for (int i = 0; i < N + Q; ++i)
       changed.v[i] = load[device].v[i] + whole[expert].v[i] * (to - from);
     return costOf(changed) - cost[device];
   }
@@ -341,8 +379,8 @@ private:
           int device = hosts[o][q];
           if (!mayMove(n, -1, device, counts[n] + 1) || isOn(n, device))
             continue;
-          Loads<N> changed;
-          for (int i = 0; i < N; ++i)
+          Loads<N + Q> changed;
+          for (int i = 0; i < N + Q; ++i)
             changed.v[i] = load[device].v[i] - share[o].v[i] + whole[n].v[i] * (1 / more);
           double change = loss - losses[q] + gain + costOf(changed) - cost[device];
           if (moveCost() > 0)
@@ -381,33 +419,42 @@ private:
   std::vector<std::vector<int>> &held;
   std::vector<int> &counts;
   const std::vector<Scenario> &scenarios;
+  const std::vector<std::vector<double>> &drifts;
   const LoadSearchOptions &options;
   int devices, experts, nodes = 0;
   std::vector<std::vector<int>> hosts;        ///< [experts] devices with a copy
   std::vector<std::vector<int>> initialHosts; ///< the same in the initial placement
-  std::vector<Loads<N>> whole, share;         ///< [experts] load of the expert, of one copy
-  std::vector<Loads<N>> load;                 ///< [devices]
+  std::vector<Loads<N + Q>> whole, share;     ///< [experts] load of the expert, of one copy
+  std::vector<Loads<N + Q>> load;             ///< [devices]
   std::vector<double> cost;                   ///< [devices] weighted power sum
   std::vector<double> unit;                   ///< [scenarios] load of 1.0 in means
   std::vector<char> stale;                    ///< [devices] may gain from a swap
   std::vector<int> lightFirst;
   std::vector<float> slopeA, slopeB;
-  Loads<N> weight{};
+  Loads<N + Q> weight{};
   double total = 0; ///< J without migration when the weights were set
 };
 
 } // namespace
 
-double balanceLoads(Arrangement &arrangement, const std::vector<Scenario> &scenarios,
+double balanceLoads(Arrangement &arrangement, const ScenarioSet &set,
                     const LoadSearchOptions &options) {
-  static_assert(kMaxScenarios == 8 * kLanes);
-  if (scenarios.size() <= 1 * kLanes)
-    return Search<1>(arrangement, scenarios, options).run();
-  if (scenarios.size() <= 2 * kLanes)
-    return Search<2>(arrangement, scenarios, options).run();
-  if (scenarios.size() <= 4 * kLanes)
-    return Search<4>(arrangement, scenarios, options).run();
-  return Search<8>(arrangement, scenarios, options).run();
+  static_assert(kMaxScenarios == 8 * kLanes && kMaxDrifts == 2 * kLanes);
+  size_t slots = 0, count = set.scenarios.size();
+  for (const std::vector<int> &list : arrangement.held)
+    slots += list.size();
+  bool withDrifts = !set.drifts.empty() && slots >= kSlotsForDrifts * arrangement.held.size();
+  if (count <= 1 * kLanes)
+    return withDrifts ? Search<1, 1>(arrangement, set, options).run()
+                      : Search<1, 0>(arrangement, set, options).run();
+  if (count <= 2 * kLanes)
+    return withDrifts ? Search<2, 2>(arrangement, set, options).run()
+                      : Search<2, 0>(arrangement, set, options).run();
+  if (count <= 4 * kLanes)
+    return withDrifts ? Search<4, 2>(arrangement, set, options).run()
+                      : Search<4, 0>(arrangement, set, options).run();
+  return withDrifts ? Search<8, 2>(arrangement, set, options).run()
+                    : Search<8, 0>(arrangement, set, options).run();
 }
 
 } // namespace sluice::placement

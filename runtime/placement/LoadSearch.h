@@ -4,9 +4,11 @@
 //
 // The local search of the token objective. It lowers
 //     J = sum over scenarios s of weight(s) * (sum over devices d of load(d, s)^16)^(1/16)
-// (loads in units of the mean), a smooth stand-in for the mean over scenarios of the heaviest
-// device's load, by swapping copies between a heavy device and any other, and by turning a copy of
-// one expert into a copy of another.
+//       + sum over drifts i of 4.5 / size(i) * mean over devices d of load(d, i)^2
+// (loads in units of the mean). The first sum is a smooth stand-in for the mean over scenarios of
+// the heaviest device's load; the second keeps devices from growing together when traffic moves on
+// in a direction in which it has moved before. J is lowered by swapping copies between a heavy
+// device and any other, and by turning a copy of one expert into a copy of another.
 //
 //===------------------------------------------------------------------------===//
 #ifndef SLUICE_RUNTIME_PLACEMENT_LOADSEARCH_H
@@ -32,7 +34,7 @@ struct LoadSearchOptions {
 
 /// Improves `arrangement` until no move helps and returns J plus the migration term. No move
 /// doubles an expert on a device or, where that can be avoided, on a node.
-double balanceLoads(Arrangement &arrangement, const std::vector<Scenario> &scenarios,
+double balanceLoads(Arrangement &arrangement, const ScenarioSet &set,
                     const LoadSearchOptions &options);
 
 } // namespace sluice::placement

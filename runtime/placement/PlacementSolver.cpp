@@ -280,7 +280,15 @@ Result<PlacementDecision> PlacementSolver::solve(const PlacementRequest &request
   Arrangement fresh;
   SLUICE_ASSIGN_OR_RETURN(fresh.counts, replicate(set.robustLoads, slotsPerDevice));
   fresh.held = packCopies(set.robustLoads, fresh.counts, slotsPerDevice, request.devicesPerNode);
-  double best = balanceLoads(fresh, set.scenarios, free);
+  Arrangement packed = fresh;
+  double best = balanceLoads(fresh, set, free);
+  // The search lowers a smooth stand-in of the maximum. With one sample the maximum itself can be
+  // asked, and the packing may have had the smaller one.
+  if (set.scenarios.size() == 1) {
+    const std::vector<double> &loads = set.scenarios[0].loads;
+    if (loadImbalance(toPlacement(packed), loads) < loadImbalance(toPlacement(fresh), loads))
+      fresh = std::move(packed);
+  }
   if (!batches.active.empty())
     balanceActivation(fresh, batches, free, request.seed);
   if (request.initial)
@@ -293,7 +301,7 @@ Result<PlacementDecision> PlacementSolver::solve(const PlacementRequest &request
     Arrangement warm = toArrangement(*request.initial);
     double stay;
     if (batches.active.empty()) {
-      stay = balanceLoads(warm, set.scenarios, options);
+      stay = balanceLoads(warm, set, options);
     } else {
       balanceActivation(warm, batches, options, request.seed);
       best = scoreActivation(decision.placement, batches).largest;

@@ -17,6 +17,9 @@ namespace {
 /// varies between profiles will vary again; between 0.5 and 1.5 the held-out scores are flat.
 constexpr double kDeviationShare = 0.7;
 
+/// Drifts smaller than this share of the mean expert load are noise of the counts.
+constexpr double kLeastDrift = 0.004;
+
 double squaredDistance(const std::vector<double> &a, const std::vector<double> &b) {
   double sum = 0;
   for (size_t e = 0; e < a.size(); ++e)
@@ -63,6 +66,65 @@ void mergeScenarios(std::vector<Scenario> &scenarios, int limit) {
   scenarios = std::move(merged);
 }
 
+/// The principal components by cyclic Jacobi rotations (Golub, Van Loan, section 8.5) of the
+/// scenarios' Gram matrix, which is small; largest first.
+std::vector<std::vector<double>> principalDrifts(const std::vector<Scenario> &scenarios,
+                                                 const std::vector<double> &mean) {
+  int count = static_cast<int>(scenarios.size()), experts = static_cast<int>(mean.size());
+  std::vector<std::vector<double>> away(count, std::vector<double>(experts));
+  for (int s = 0; s < count; ++s)
+    for (int e = 0; e < experts; ++e)
+      away[s][e] = std::sqrt(scenarios[s].weight) * (scenarios[s].loads[e] - mean[e]);
+  std::vector<std::vector<double>> gram(count, std::vector<double>(count));
+  std::vector<std::vector<double>> basis(count, std::vector<double>(count, 0.0));
+  for (int i = 0; i < count; ++i) {
+    basis[i][i] = 1;
+    for (int j = 0; j < count; ++j)
+      gram[i][j] =
+          std::inner_product(away[i].begin(), away[i].end(), away[j].begin(), 0.0) / experts;
+  }
+  constexpr int kSweeps = 12;
+  for (int sweep = 0; sweep < kSweeps; ++sweep) {
+    for (int i = 0; i < count; ++i) {
+      for (int j = i + 1; j < count; ++j) {
+        if (std::abs(gram[i][j]) <= 1e-14 * std::sqrt(gram[i][i] * gram[j][j]))
+          continue;
+        double theta = (gram[j][j] - gram[i][i]) / (2 * gram[i][j]);
+        double t = (theta < 0 ? -1 : 1) / (std::abs(theta) + std::sqrt(theta * theta + 1));
+        double c = 1 / std::sqrt(t * t + 1), s = t * c;
+        auto rotate = [&](double &x, double &y) {
+          double oldX = x;
+          x = c * x - s * y;
+          y = s * oldX + c * y;
+        };
+        for (int k = 0; k < count; ++k)
+          rotate(gram[k][i], gram[k][j]);
+        for (int k = 0; k < count; ++k)
+          rotate(gram[i][k], gram[j][k]);
+        for (int k = 0; k < count; ++k)
+          rotate(basis[k][i], basis[k][j]);
+      }
+    }
+  }
+  std::vector<int> order(count);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return gram[a][a] > gram[b][b]; });
+  std::vector<std::vector<double>> drifts;
+  for (int index : order) {
+    if (static_cast<int>(drifts.size()) == kMaxDrifts ||
+        gram[index][index] < kLeastDrift * kLeastDrift)
+      break;
+    // The component in units of its own standard deviation: sum of basis * away.
+    std::vector<double> drift(experts, 0.0);
+    for (int s = 0; s < count; ++s)
+      for (int e = 0; e < experts; ++e)
+        drift[e] += basis[s][index] * away[s][e];
+    drifts.push_back(std::move(drift));
+  }
+  return drifts;
+}
+
 } // namespace
 
 ScenarioSet buildScenarios(const std::vector<LoadSample> &samples, int experts) {
@@ -98,6 +160,7 @@ ScenarioSet buildScenarios(const std::vector<LoadSample> &samples, int experts) 
     set.robustLoads[e] = mean[e] + kDeviationShare * std::sqrt(variance[e]);
 
   mergeScenarios(set.scenarios, kMaxScenarios);
+  set.drifts = principalDrifts(set.scenarios, mean);
   return set;
 }
 

@@ -23,8 +23,17 @@ struct Scenario {
   double weight = 1;         ///< summing to 1 over the scenarios
 };
 
+/// At most this many directions of drift are balanced.
+inline constexpr int kMaxDrifts = 8;
+
 struct ScenarioSet {
   std::vector<Scenario> scenarios;
+  /// Directions in which traffic has been seen to drift: orthogonal [experts] vectors, the
+  /// principal components of the scenarios around their mean, each as long (root mean square over
+  /// experts) as one standard deviation of the traffic in it. The next profile lies off the mean
+  /// along them, in small ones further than seen, so they are balanced in themselves and not only
+  /// as far as the samples went.
+  std::vector<std::vector<double>> drifts;
   /// [experts] the load to replicate and pack by: mean plus a share of the standard deviation.
   std::vector<double> robustLoads;
 };

@@ -60,6 +60,9 @@ private:
     result.tp = shape.tp;
     result.ep = shape.ep;
     result.dp = shape.dp;
+    result.slots = shape.slots;
+    if (shape.ep == 1)
+      result.profiles.clear();
     // The largest bucket decides how much memory a plan takes: buffers grow with the tokens.
     result.buckets = {largestBucket()};
     return result;
@@ -97,7 +100,7 @@ private:
     report.stats.source = "uniform";
     if (!moe)
       return Status::ok();
-    if (plan.profiles.empty()) {
+    if (options.profiles.empty()) {
       for (const TableLayer &layer : model.layers)
         if (layer.experts > 0)
           report.stats.chosen.push_back(uniformChoice(layer.experts, layer.topK));
@@ -105,7 +108,7 @@ private:
     }
     SLUICE_ASSIGN_OR_RETURN(Profile profile, readProfiles());
     std::string source;
-    for (const std::string &path : plan.profiles)
+    for (const std::string &path : options.profiles)
       source += (source.empty() ? "" : ", ") + llvm::sys::path::filename(path).str();
     if (profile.topK != 0 && profile.topK != moe->topK)
       return invalidArgument(source + ": a token chose " + std::to_string(profile.topK) +
@@ -125,11 +128,11 @@ private:
 
   Result<Profile> readProfiles() const {
     std::vector<Profile> profiles;
-    for (const std::string &path : plan.profiles) {
+    for (const std::string &path : options.profiles) {
       SLUICE_ASSIGN_OR_RETURN(Profile profile, readProfile(path));
       profiles.push_back(std::move(profile));
     }
-    return mergeProfiles(profiles, plan.profiles);
+    return mergeProfiles(profiles, options.profiles);
   }
 
   /// Lowers the chosen shape, and the next best one when its exact bytes do not fit after all.
@@ -156,7 +159,7 @@ private:
         if (failed(run(*copy, Phase::Planned, Phase::Planned, shaped(candidate.shape))))
           return failedTo("lowered");
       }
-      readSlabs(*copy, decision.ranks == 1 ? facts : shared, candidate.memory);
+      candidate.slabs = readSlabs(*copy, decision.ranks == 1 ? facts : shared, candidate.memory);
       candidate.fits = available == 0 || candidate.memory.total() <= available;
       decision.chosen = candidate.fits ? std::optional(i) : std::nullopt;
       if (candidate.fits)

@@ -22,8 +22,6 @@ struct PlanOptions {
   planner::PlanRequest request;
   std::string targetFile;  ///< a description instead of a target of this build
   std::string calibration; ///< measured constants that replace those of the target
-  /// Expert loads of workloads, in any format of runtime/profile; none = every expert alike.
-  std::vector<std::string> profiles;
 };
 
 /// Plans `options.model` and fills `report`, also when the model does not fit: that is

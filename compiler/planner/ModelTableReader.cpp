@@ -250,43 +250,45 @@ std::vector<std::vector<std::vector<int64_t>>> readPlacement(ModuleOp placed) {
   return result;
 }
 
-int64_t readSlabs(ModuleOp planned, const FusedFacts &facts, RankMemory &memory) {
-  int64_t largestRank = 0;
+std::vector<RankSlabs> readSlabs(ModuleOp planned, const FusedFacts &facts, RankMemory &memory) {
+  std::vector<RankSlabs> result;
+  plan::RankOp fullest;
   uint64_t most = 0;
   for (plan::RankOp rank : planned.getOps<plan::RankOp>()) {
-    uint64_t total = 0;
-    for (plan::SlabOp slab : rank.getSlabs())
-      total += uint64_t(slab.getBytes());
-    if (total <= most)
-      continue;
-    most = total;
-    largestRank = int64_t(rank.getNumber());
-    memory.weights = {};
-    uint64_t sum = 0;
-    for (plan::WeightOp weight : rank.getWeights()) {
-      memory.weights[size_t(useOf(weight, facts).role)] += uint64_t(weight.getBytes());
-      sum += uint64_t(weight.getBytes());
-    }
+    RankSlabs slabs{int64_t(rank.getNumber())};
     for (plan::SlabOp slab : rank.getSlabs()) {
-      uint64_t bytes = uint64_t(slab.getBytes());
       switch (slab.getKind()) {
       case plan::SlabKind::Weights:
-        memory.padding = bytes - sum;
+        slabs.weights = slab.getBytes();
         break;
       case plan::SlabKind::Kv:
-        memory.kv = bytes;
+        slabs.kv = slab.getBytes();
         break;
       case plan::SlabKind::Arena:
-        memory.arena = bytes;
+        slabs.arena = slab.getBytes();
         break;
       case plan::SlabKind::Io:
-        memory.io = bytes;
+        slabs.io = slab.getBytes();
         break;
       }
     }
+    if (!fullest || slabs.total() > most) {
+      most = slabs.total();
+      fullest = rank;
+      memory.weights = {};
+      memory.padding = slabs.weights;
+      memory.kv = slabs.kv;
+      memory.arena = slabs.arena;
+      memory.io = slabs.io;
+    }
+    result.push_back(slabs);
+  }
+  for (plan::WeightOp weight : fullest.getWeights()) {
+    memory.weights[size_t(useOf(weight, facts).role)] += uint64_t(weight.getBytes());
+    memory.padding -= uint64_t(weight.getBytes());
   }
   memory.isExact = true;
-  return largestRank;
+  return result;
 }
 
 } // namespace sluice::planner

@@ -42,10 +42,11 @@ ModelTable readModelTable(mlir::ModuleOp planned, const FusedFacts &facts);
 /// RoutingStats::placement.
 std::vector<std::vector<std::vector<int64_t>>> readPlacement(mlir::ModuleOp placed);
 
-/// Replaces slabs and weights of `memory` by those that the packed ranks of a module declare: of
-/// the rank with the most bytes. `facts` are of the fused module that it was made from. Returns the
-/// number of that rank.
-int64_t readSlabs(mlir::ModuleOp planned, const FusedFacts &facts, RankMemory &memory);
+/// The slabs that the packed ranks of a module declare, in the order of ranks. Slabs and weights of
+/// `memory` become those of the rank with the most bytes. `facts` are of the module before it was
+/// lowered.
+std::vector<RankSlabs> readSlabs(mlir::ModuleOp planned, const FusedFacts &facts,
+                                 RankMemory &memory);
 
 } // namespace sluice::planner
 

@@ -34,7 +34,8 @@ struct Candidate {
   ParallelShape shape;
   std::string refusal; ///< the rule it breaks; empty when it is feasible
   ShapeFacts facts;
-  RankMemory memory;
+  RankMemory memory;            ///< of the fullest rank
+  std::vector<RankSlabs> slabs; ///< of every rank, once the shape has been lowered
   bool fits = false;
   StepCost decode, prefill;
   double score = 0; ///< 1 = best in both decode and prefill; only of candidates that fit

@@ -34,7 +34,8 @@ void setShape(json::Value &value, const Candidate &candidate) {
   value.set("slots", candidate.facts.slotsPerGroup * candidate.shape.ep);
 }
 
-json::Value memoryJson(const RankMemory &memory) {
+json::Value memoryJson(const Candidate &subject) {
+  const RankMemory &memory = subject.memory;
   json::Value value, weights;
   for (int role = 0; role < kWeightRoles; ++role)
     weights.set(weightRoleName(WeightRole(role)), memory.weights[size_t(role)]);
@@ -51,6 +52,17 @@ json::Value memoryJson(const RankMemory &memory) {
   value.set("context", memory.context);
   value.set("collectives", memory.collectives);
   value.set("graphs", memory.graphs);
+  json::Value ranks = json::Value::array();
+  for (const RankSlabs &slabs : subject.slabs) {
+    json::Value rank;
+    rank.set("rank", slabs.rank);
+    rank.set("weights", slabs.weights);
+    rank.set("kv", slabs.kv);
+    rank.set("activations", slabs.arena);
+    rank.set("io", slabs.io);
+    ranks.push(std::move(rank));
+  }
+  value.set("ranks", std::move(ranks));
   return value;
 }
 
@@ -223,7 +235,7 @@ json::Value planJson(const PlanReport &report) {
     return value;
   value.set("target", targetJson(report));
   value.set("verdict", verdictJson(report));
-  value.set("memory", memoryJson(subject->memory));
+  value.set("memory", memoryJson(*subject));
   value.set("parallelism", shapesJson(report.decision));
   value.set("batch_curve", curveJson(report.curve));
   json::Value contexts = json::Value::array();

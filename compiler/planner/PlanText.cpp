@@ -114,6 +114,14 @@ void appendMemory(std::string &out, const PlanReport &report) {
   row("total", memory.total());
   if (uint64_t available = report.decision.target.bytesPerRank(report.decision.ranks))
     row("available", available);
+  if (subject.slabs.size() > 1) {
+    auto [least, most] = std::minmax_element(
+        subject.slabs.begin(), subject.slabs.end(),
+        [](const RankSlabs &a, const RankSlabs &b) { return a.total() < b.total(); });
+    out += format("  slabs of the %zu ranks: %s (rank %lld) to %s (rank %lld)\n",
+                  subject.slabs.size(), binary(least->total()).c_str(), (long long)least->rank,
+                  binary(most->total()).c_str(), (long long)most->rank);
+  }
 }
 
 void appendShapes(std::string &out, const PlanReport &report, const Candidate &subject) {

@@ -67,6 +67,14 @@ struct RankMemory {
   uint64_t total() const { return slabBytes() + context + collectives + graphs; }
 };
 
+/// The slabs of one rank of a compiled plan.
+struct RankSlabs {
+  int64_t rank = 0;
+  uint64_t weights = 0, kv = 0, arena = 0, io = 0;
+
+  uint64_t total() const { return weights + kv + arena + io; }
+};
+
 /// The part of `weight` that the rank with the largest part stores; elements and bytes follow from
 /// its sizes.
 TableWeight shardOf(const TableWeight &weight, const ModelTable &model, const ParallelShape &shape,

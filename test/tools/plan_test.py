@@ -109,7 +109,17 @@ class Plan(ProgramTest):
             self.assertAlmostEqual(point["distinct_experts"], 2)
         counts[0][3] = -1
         (self.dir / "p.json").write_text(json.dumps({"logical_count": counts}))
-        self.refuse(INVALID_ARGUMENT, "-1", "sluice-plan", MOE_4M, "--profile", "p.json")
+        self.refuse(DATA_CORRUPT, "layer 0, expert 3", "sluice-plan", MOE_4M, "--profile", "p.json")
+
+    def test_placement_evens_out_what_a_profile_shows(self):
+        loads = [900, 800, 700, 600] + [20 * e for e in range(1, 13)]
+        (self.dir / "p.json").write_text(json.dumps({"logical_count": [loads] * 4}))
+        _, report = self.plan(MOE_4M, "--tp", 1, "--ep", 4, "--profile", "p.json", "--slots", 20)
+        dealt, placed = (report["routing"][key][0] for key in ("groups_dealt", "groups_placed"))
+        self.assertAlmostEqual(dealt[0], 3000 * 4 / sum(loads))
+        self.assertLess(max(placed), 1.1)
+        self.assertEqual(report["verdict"]["slots"], 20)
+        self.assertEqual(report["memory"]["expert_copies"] * 5, report["memory"]["weights"]["experts"])
 
     def test_wrong_requests(self):
         for code, message, flags in (

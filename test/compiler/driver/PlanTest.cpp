@@ -71,12 +71,15 @@ TEST(PlannedMemory, FormulasEqualTheCompiledPlans) {
       {"Qwen1.5-MoE-A2.7B", "keep", {1, 4, 2}},
       {"Llama-4-Scout-17B-16E-Instruct", "keep", {2, 4, 1}},
       {"GLM-4.5-Air", "bf16", {4, 2, 4}},
+      {"Qwen1.5-MoE-A2.7B", "keep", {1, 4, 1, 66}},
   };
   for (const Case &entry : cases) {
     SCOPED_TRACE(std::string(entry.config) + " " + entry.shape.name());
     Result<PlanReport> report =
-        plan(optionsFor(entry.config, "mi300x", entry.quantize),
-             {.tp = entry.shape.tp, .ep = entry.shape.ep, .dp = entry.shape.dp});
+        plan(optionsFor(entry.config, "mi300x", entry.quantize), {.tp = entry.shape.tp,
+                                                                  .ep = entry.shape.ep,
+                                                                  .dp = entry.shape.dp,
+                                                                  .slots = entry.shape.slots});
     ASSERT_TRUE(report.isOk()) << report.status().toString();
     const RankMemory &exact = report->decision.subject()->memory;
     ASSERT_TRUE(exact.isExact);
@@ -110,10 +113,19 @@ TEST(PlannedMemory, SlabsAreThoseOfACompilation) {
     json::Cursor root(value, options.report);
     json::Cursor ranks = *root.getArray("ranks");
     ASSERT_EQ(int64_t(ranks.value().size()), shape.ranks());
+    const Candidate &subject = *report->decision.subject();
+    ASSERT_EQ(subject.slabs.size(), ranks.value().size());
     int64_t most = 0;
-    for (size_t i = 0; i < ranks.value().size(); ++i)
-      most = std::max(most, *ranks.element(i)->getInt("bytes"));
-    EXPECT_EQ(int64_t(report->decision.subject()->memory.slabBytes()), most);
+    for (size_t i = 0; i < ranks.value().size(); ++i) {
+      json::Cursor rank = *ranks.element(i), slabs = *rank.getObject("slabs");
+      most = std::max(most, *rank.getInt("bytes"));
+      EXPECT_EQ(subject.slabs[i].rank, *rank.getInt("rank"));
+      EXPECT_EQ(int64_t(subject.slabs[i].weights), *slabs.getInt("weights"));
+      EXPECT_EQ(int64_t(subject.slabs[i].kv), *slabs.getInt("kv"));
+      EXPECT_EQ(int64_t(subject.slabs[i].arena), *slabs.getInt("arena"));
+      EXPECT_EQ(int64_t(subject.slabs[i].io), *slabs.getInt("io"));
+    }
+    EXPECT_EQ(int64_t(subject.memory.slabBytes()), most);
   }
 }
 

@@ -47,7 +47,11 @@ int main(int argc, char **argv) {
     machine->get_option(name)->check(CLI::PositiveNumber);
 
   auto *decisions = app.add_option_group("Model");
-  decisions->add_option("--quantize", options.quantize, "weight format, as of sluice-compile");
+  decisions->add_option("--quantize", options.quantize, "weights, as of sluice-compile");
+  decisions->add_option("--quantize-exclude", options.quantizeExclude,
+                        "weights that stay as they are, by pattern: layers.0.*");
+  decisions->add_flag("--quantize-skip-unfit", options.quantizeSkipUnfit,
+                      "keep matrices that a format cannot take");
   decisions->add_option("--kv-dtype", options.kvType, "KV cache [f32 on host, else bf16]")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}));
   decisions->add_option("--buckets", options.buckets, "token counts of the programs")
@@ -55,7 +59,11 @@ int main(int argc, char **argv) {
   decisions
       ->add_option("--weights", options.weights, "checkpoint, or synthetic: config.json suffices")
       ->check(CLI::IsMember({"checkpoint", "synthetic"}));
-  decisions->add_option("--profile", plan.profiles, "expert loads of a workload; repeatable");
+  decisions->add_option("--profile", options.profiles, "expert loads of a workload (repeatable)");
+  decisions
+      ->add_option("--placement-phase", options.placementPhase,
+                   "what placements balance: prefill or decode")
+      ->check(CLI::IsMember({"prefill", "decode"}));
   decisions->add_option("--batch", plan.request.decodeBatch, "largest decode batch [max-seqs]")
       ->check(CLI::PositiveNumber);
   decisions

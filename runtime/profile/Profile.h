@@ -27,6 +27,8 @@ inline constexpr uint16_t kNoExpert = 0xffff;
 struct ProfileDomain {
   std::string name;
   std::vector<uint16_t> ids; ///< [tokens, layers, topK]; kNoExpert in dense layers
+
+  bool operator==(const ProfileDomain &) const = default;
 };
 
 /// Counts of one model. A value type; const access is thread-safe.

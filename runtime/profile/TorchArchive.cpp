@@ -91,6 +91,7 @@ private:
     uint64_t count = tail.number<uint16_t>();
     tail.take(4);
     uint64_t offset = tail.number<uint32_t>();
+    tail.take(tail.number<uint16_t>()); // the comment
     if (tail.bad)
       return corrupt("its directory record is cut off");
     if (offset == 0xffffffff || count == 0xffff) { // zip64: a locator of 20 bytes stands before

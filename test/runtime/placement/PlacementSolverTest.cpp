@@ -269,6 +269,7 @@ std::vector<RoutingTrace> traces(unsigned seed, int experts, int topK, int token
 }
 
 TEST(PlacementSolver, DecodePlacesForFewActivatedExperts) {
+  double oursTotal = 0, theirsTotal = 0;
   for (auto [devices, slots] : {std::pair{4, 40}, {8, 40}, {8, 64}}) {
     PlacementRequest r = request(32, slots, devices, {});
     r.objective = PlacementObjective::kActivatedExperts;
@@ -304,11 +305,13 @@ TEST(PlacementSolver, DecodePlacesForFewActivatedExperts) {
       }
     }
     EXPECT_EQ(ours, best);
-    EXPECT_LE(ours, theirs) << devices << " devices, " << slots << " slots";
+    EXPECT_LE(ours, 1.01 * theirs) << devices << " devices, " << slots << " slots";
+    oursTotal += ours, theirsTotal += theirs;
     EXPECT_GE(decision.activatedExperts, decision.activatedBound);
     EXPECT_GE(decision.devicesPerToken, 1);
     EXPECT_LE(decision.devicesPerToken, 4);
   }
+  EXPECT_LT(oursTotal, 0.99 * theirsTotal);
 }
 
 TEST(PlacementSolver, DecodeWithoutTracesPlacesByExpectedActivation) {

@@ -87,7 +87,7 @@ private:
     report.model.buckets = options.buckets.empty()
                                ? std::bit_width(uint64_t(largestBucket() - 1)) + 1
                                : int64_t(options.buckets.size());
-    single_ = std::move(copy);
+    oneRank = std::move(copy);
     return Status::ok();
   }
 
@@ -146,7 +146,7 @@ private:
       OwningOpRef<ModuleOp> copy;
       FusedFacts shared;
       if (decision.ranks == 1) {
-        copy = std::move(single_);
+        copy = std::move(oneRank);
       } else {
         copy = quantized.clone();
         const CompileOptions shape = shaped(candidate.shape);
@@ -169,7 +169,8 @@ private:
   }
 
   void describe() {
-    const Candidate *subject = report.decision.subject();
+    Decision &decision = report.decision;
+    const Candidate *subject = decision.subject();
     if (!subject)
       return;
     const TableLimits &limits = report.model.limits;
@@ -179,6 +180,13 @@ private:
     int64_t context =
         plan.request.decodeContext > 0 ? plan.request.decodeContext : limits.seqLen / 2;
     report.curve = batchCurve(costs, batch, context);
+    // The chosen shape is now known with its placement; the others are compared without one.
+    if (decision.chosen) {
+      Candidate &chosen = decision.candidates[*decision.chosen];
+      chosen.decode = report.curve.points.back().cost;
+      chosen.prefill = costs.step(CostModel::prefill(limits.tokens));
+    }
+    report.comparisons = compareSteps(costs, report.decision.target, report.model.name);
     report.contexts = largestBatches(report.model, *subject, report.decision.target);
   }
 
@@ -189,7 +197,7 @@ private:
   PlanReport &report;
   Target target;
   FusedFacts facts;
-  OwningOpRef<ModuleOp> single_;
+  OwningOpRef<ModuleOp> oneRank;
 };
 
 } // namespace

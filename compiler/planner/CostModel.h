@@ -43,7 +43,6 @@ struct StepCost {
   double bytes = 0;               ///< read by the slowest rank
   double distinctExperts = 0;     ///< per layer, mean over layers
   double largestGroupExperts = 0; ///< distinct experts of the busiest group, mean over layers
-  double seen(double tokens) const { return seconds > 0 ? tokens / seconds : 0; }
 };
 
 /// Seconds of an exchange of `bytes` (the whole result) between `ranks` neighbouring ranks: rings

@@ -129,12 +129,12 @@ Result<Decision> ParallelPlanner::planRanks(int64_t ranks, const PlanRequest &re
   if (!first.fits)
     return decision;
   decision.chosen = 0;
-  decision.reason = decision.candidates.size() == 1
-                        ? "the only shape that was asked for"
-                        : "best balance of decode (" + formatDuration(first.decode.seconds) +
-                              ", best " + formatDuration(bestDecode) + ") and prefill (" +
-                              formatDuration(first.prefill.seconds) + ", best " +
-                              formatDuration(bestPrefill) + ") among the shapes that fit";
+  decision.reason =
+      decision.candidates.size() == 1
+          ? "the only shape that was asked for"
+          : format("best balance among the shapes that fit: decode takes %.2f times the "
+                   "shortest, prefill %.2f times",
+                   first.decode.seconds / bestDecode, first.prefill.seconds / bestPrefill);
   return decision;
 }
 

@@ -190,6 +190,19 @@ json::Value curveJson(const BatchCurve &curve) {
 
 } // namespace
 
+std::vector<Comparison> compareSteps(const CostModel &costs, const Target &target,
+                                     const std::string &model) {
+  std::vector<Comparison> result;
+  for (const MeasuredStep &step : target.measured) {
+    if (step.model != model)
+      continue;
+    StepLoad load = step.isDecode ? CostModel::decode(step.tokens, step.context)
+                                  : CostModel::prefill(step.tokens);
+    result.push_back({step, costs.step(load).seconds});
+  }
+  return result;
+}
+
 std::vector<std::vector<double>> groupLoads(const RoutingStats &stats, int64_t groups, bool dealt) {
   std::vector<std::vector<double>> result;
   for (size_t layer = 0; layer < stats.chosen.size(); ++layer) {
@@ -246,6 +259,18 @@ json::Value planJson(const PlanReport &report) {
     contexts.push(std::move(entry));
   }
   value.set("largest_batches", std::move(contexts));
+  json::Value measured = json::Value::array();
+  for (const Comparison &comparison : report.comparisons) {
+    json::Value entry;
+    entry.set("phase", comparison.step.isDecode ? "decode" : "prefill");
+    entry.set("tokens", comparison.step.tokens);
+    entry.set("context", comparison.step.context);
+    entry.set("measured_seconds", comparison.step.seconds);
+    entry.set("predicted_seconds", comparison.predicted);
+    entry.set("error", comparison.error());
+    measured.push(std::move(entry));
+  }
+  value.set("measured", std::move(measured));
   json::Value experts;
   experts.set("source", report.stats.source);
   experts.set("tokens", report.stats.tokens);

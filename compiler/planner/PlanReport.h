@@ -18,6 +18,14 @@
 
 namespace sluice::planner {
 
+/// A measured step of this model beside its prediction.
+struct Comparison {
+  MeasuredStep step;
+  double predicted = 0; ///< seconds
+  /// Prediction over measurement, minus one.
+  double error() const { return predicted / step.seconds - 1; }
+};
+
 /// Everything that was decided.
 struct PlanReport {
   ModelTable model;
@@ -27,7 +35,12 @@ struct PlanReport {
   /// Of the subject of the decision, when there is one.
   BatchCurve curve;
   std::vector<ContextRow> contexts;
+  std::vector<Comparison> comparisons; ///< with the steps that the calibration has of the model
 };
+
+/// Predictions for those of the measured steps that are of the model.
+std::vector<Comparison> compareSteps(const CostModel &costs, const Target &target,
+                                     const std::string &model);
 
 /// Share of a step's load on each expert group relative to the mean, [MoE layers][groups]: of the
 /// given placement, or with `dealt` of experts dealt out in order. 1 everywhere is balance.

@@ -118,9 +118,12 @@ void appendMemory(std::string &out, const PlanReport &report) {
     auto [least, most] = std::minmax_element(
         subject.slabs.begin(), subject.slabs.end(),
         [](const RankSlabs &a, const RankSlabs &b) { return a.total() < b.total(); });
-    out += format("  slabs of the %zu ranks: %s (rank %lld) to %s (rank %lld)\n",
-                  subject.slabs.size(), binary(least->total()).c_str(), (long long)least->rank,
-                  binary(most->total()).c_str(), (long long)most->rank);
+    if (least->total() == most->total())
+      out += format("  the slabs of all %zu ranks are as large\n", subject.slabs.size());
+    else
+      out += format("  slabs of the %zu ranks: %s (rank %lld) to %s (rank %lld)\n",
+                    subject.slabs.size(), binary(least->total()).c_str(), (long long)least->rank,
+                    binary(most->total()).c_str(), (long long)most->rank);
   }
 }
 
@@ -177,6 +180,17 @@ void appendCurve(std::string &out, const PlanReport &report) {
   out += "  * sweet spot: past it a doubled batch gives less than half again as many tokens\n";
 }
 
+void appendComparisons(std::string &out, const PlanReport &report) {
+  out += "\nPredicted against measured\n";
+  out += "  phase      tokens   context    predicted     measured     error\n";
+  for (const Comparison &comparison : report.comparisons)
+    out +=
+        format("  %-8s %8lld  %8lld %12s %12s  %+6.1f %%\n",
+               comparison.step.isDecode ? "decode" : "prefill", (long long)comparison.step.tokens,
+               (long long)comparison.step.context, formatDuration(comparison.predicted).c_str(),
+               formatDuration(comparison.step.seconds).c_str(), 100 * comparison.error());
+}
+
 void appendContexts(std::string &out, const PlanReport &report) {
   out += "\nMost sequences that fit, by context\n";
   std::string contexts = "  positions", counts = "  sequences";
@@ -201,6 +215,8 @@ std::string planText(const PlanReport &report) {
   appendMemory(out, report);
   appendShapes(out, report, *subject);
   appendCurve(out, report);
+  if (!report.comparisons.empty())
+    appendComparisons(out, report);
   if (report.decision.chosen)
     appendContexts(out, report);
   return out;

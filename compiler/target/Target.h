@@ -28,6 +28,15 @@ struct Link {
   double bytesPerSecond = 0; ///< of one device, in one direction
 };
 
+/// A step that somebody timed, to hold predictions against.
+struct MeasuredStep {
+  std::string model;    ///< name of the model, as reports give it
+  bool isDecode = true; ///< else one prompt
+  int64_t tokens = 0;   ///< in the step; sequences when decoding
+  int64_t context = 0;  ///< positions behind each token when decoding
+  double seconds = 0;
+};
+
 /// What a target is made of. A plain value.
 struct Target {
   std::string name;  ///< as asked for: "h100x8"
@@ -52,6 +61,7 @@ struct Target {
   int64_t nodes = 1;
   bool countIsFixed = false; ///< whether the name says how many devices there are
   Link intraNode, interNode;
+  std::vector<MeasuredStep> measured; ///< of a calibration
 
   int64_t devices() const { return devicesPerNode * nodes; }
   /// Bytes that the slabs of one rank may take when `ranks` ranks run: what is usable, of a shared
@@ -70,7 +80,8 @@ struct Target {
 Result<Target> parseTarget(std::string_view text, const std::string &document);
 
 /// Replaces the constants that a calibration file holds: the keys of a description, any part of
-/// them. The name, if given, must be that of the target.
+/// them. The name, if given, must be that of the target. A calibration may also list `measured`
+/// steps.
 Status applyCalibration(Target &target, std::string_view text, const std::string &document);
 
 /// The target of a name: a description of this build ("h100"), with the number of devices in a node

@@ -153,6 +153,33 @@ Status readTarget(Section &root, Target &target) {
                       [&](Section &link) { return readLink(link, target.interNode); });
 }
 
+Status readMeasured(const json::Cursor &list, std::vector<MeasuredStep> &steps) {
+  if (!list.value().isArray())
+    return list.error(std::string("expected array, found ") + json::kindName(list.value().kind()));
+  for (size_t i = 0; i < list.value().size(); ++i) {
+    SLUICE_ASSIGN_OR_RETURN(json::Cursor entry, list.element(i));
+    if (!entry.value().isObject())
+      return entry.error(std::string("expected object, found ") +
+                         json::kindName(entry.value().kind()));
+    Section section(entry, true);
+    MeasuredStep step;
+    SLUICE_RETURN_IF_ERROR(section.text("model", step.model));
+    SLUICE_RETURN_IF_ERROR(section.member("phase", [&](const json::Cursor &value) -> Status {
+      SLUICE_ASSIGN_OR_RETURN(std::string phase, value.asString());
+      step.isDecode = phase == "decode";
+      if (phase != "decode" && phase != "prefill")
+        return value.error("\"" + phase + "\" is no phase; known are decode and prefill");
+      return Status::ok();
+    }));
+    SLUICE_RETURN_IF_ERROR(section.integer("tokens", 1, int64_t(1) << 31, step.tokens));
+    SLUICE_RETURN_IF_ERROR(section.integer("context", 0, int64_t(1) << 31, step.context));
+    SLUICE_RETURN_IF_ERROR(section.number("seconds", true, step.seconds));
+    SLUICE_RETURN_IF_ERROR(section.finish());
+    steps.push_back(std::move(step));
+  }
+  return Status::ok();
+}
+
 Status checkTarget(const Target &target, const std::string &document) {
   if (target.contextBytes + target.collectiveBytes >= target.usableBytes && target.usableBytes > 0)
     return dataCorrupt(document + ": the reserve of " +
@@ -211,6 +238,8 @@ Status applyCalibration(Target &target, std::string_view text, const std::string
   SLUICE_RETURN_IF_ERROR(
       root.section("peak_flops", [&](Section &section) { return readPeaks(section, changed); }));
   SLUICE_RETURN_IF_ERROR(readTarget(root, changed));
+  SLUICE_RETURN_IF_ERROR(root.member(
+      "measured", [&](const json::Cursor &list) { return readMeasured(list, changed.measured); }));
   SLUICE_RETURN_IF_ERROR(root.finish());
   SLUICE_RETURN_IF_ERROR(checkTarget(changed, document));
   target = std::move(changed);

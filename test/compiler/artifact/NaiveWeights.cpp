@@ -8,10 +8,12 @@
 #include "compiler/artifact/SyntheticWeights.h"
 #include "compiler/artifact/WeightEvaluator.h"
 #include "runtime/base/NarrowFloat.h"
+#include "runtime/quant/Quantizer.h"
 
 #include <cmath>
 #include <cstring>
 #include <gtest/gtest.h>
+#include <map>
 
 using namespace mlir;
 
@@ -104,6 +106,65 @@ double leafAt(const std::string &key, bool synthetic, RankedTensorType type,
   return toFloats(found->second.dtype, bytes.data() + size_t(flat) * size, 1).front();
 }
 
+double at(TypedAttr expr, Index index, const TinyCheckpoint &checkpoint);
+
+/// A whole matrix and its scales: they do not depend on what is read of it.
+struct RoundedMatrix {
+  std::vector<float> numbers, factors;
+  quant::Quantizer quantizer;
+  quant::TileScales scales;
+};
+/// By expression and index of the matrix; kept while one expression is evaluated.
+std::map<std::pair<const void *, int64_t>, RoundedMatrix> roundedMatrices;
+
+const RoundedMatrix &matrixOf(moe::QuantizeAttr attr, Index index,
+                              const TinyCheckpoint &checkpoint) {
+  ArrayRef<int64_t> shape = moe::getWeightType(attr.getOperand()).getShape();
+  int64_t rows = shape[shape.size() - 2], columns = shape.back();
+  int64_t number = flatten(shape.drop_back(2), ArrayRef(index).drop_back(2));
+  auto [entry, isNew] = roundedMatrices.try_emplace({attr.getAsOpaquePointer(), number});
+  RoundedMatrix &matrix = entry->second;
+  if (!isNew)
+    return matrix;
+  float largest = 0;
+  for (int64_t i = 0; i < rows * columns; ++i) {
+    index[index.size() - 2] = i / columns, index.back() = i % columns;
+    matrix.numbers.push_back(float(at(attr.getOperand(), index, checkpoint)));
+    largest = std::max(largest, std::abs(matrix.numbers.back()));
+  }
+  matrix.quantizer = *quant::Quantizer::create(
+      *quant::WeightFormat::parse(attr.getFormat().getValue().str()), columns);
+  matrix.scales = *matrix.quantizer.chooseScales(matrix.numbers, rows, largest);
+  if (attr.getFormat().getValue() == "mxfp4")
+    matrix.factors = matrix.quantizer.chooseRowFactors(matrix.numbers, rows);
+  return matrix;
+}
+
+double quantizedAt(moe::QuantizeAttr attr, Index index, const TinyCheckpoint &checkpoint) {
+  const RoundedMatrix &matrix = matrixOf(attr, index, checkpoint);
+  int64_t row = index[index.size() - 2], column = index.back();
+  size_t tile = size_t(row * matrix.quantizer.tilesPerRow() + column);
+  size_t element = size_t(row * matrix.quantizer.columns() + column);
+  uint8_t code;
+  float number;
+  switch (attr.getPart()) {
+  case moe::QuantizePart::Scales:
+    return matrix.scales.scales[tile];
+  case moe::QuantizePart::Zeros:
+    return matrix.scales.zeros[tile];
+  case moe::QuantizePart::RowScales:
+    return (matrix.factors.empty() ? matrix.scales.rowScales : matrix.factors)[size_t(row)];
+  case moe::QuantizePart::Numbers:
+  case moe::QuantizePart::Codes:
+    break;
+  }
+  matrix.quantizer.encode(matrix.scales, row, column, {&matrix.numbers[element], 1}, &code);
+  matrix.quantizer.decode(matrix.scales, row, column, {&code, 1}, &number);
+  if (attr.getPart() == moe::QuantizePart::Numbers)
+    return number;
+  return codeValue(*dataTypeOf(cast<RankedTensorType>(attr.getType()).getElementType()), code);
+}
+
 double at(TypedAttr expr, Index index, const TinyCheckpoint &checkpoint) {
   RankedTensorType type = moe::getWeightType(expr);
   auto shapeOf = [](TypedAttr operand) { return moe::getWeightType(operand).getShape(); };
@@ -153,6 +214,8 @@ double at(TypedAttr expr, Index index, const TinyCheckpoint &checkpoint) {
       number -= at(attr.getZeros(), index, checkpoint);
     return float(number * at(attr.getScales(), index, checkpoint));
   }
+  if (auto attr = dyn_cast<moe::QuantizeAttr>(expr))
+    return quantizedAt(attr, index, checkpoint);
   if (auto attr = dyn_cast<moe::RepeatAttr>(expr)) {
     index[size_t(attr.getAxis())] /= attr.getTimes();
     return at(attr.getOperand(), index, checkpoint);
@@ -184,6 +247,7 @@ double at(TypedAttr expr, Index index, const TinyCheckpoint &checkpoint) {
 std::vector<float> naiveValues(TypedAttr expr, const TinyCheckpoint &checkpoint) {
   RankedTensorType type = moe::getWeightType(expr);
   std::vector<float> values;
+  roundedMatrices.clear();
   for (int64_t i = 0; i < type.getNumElements(); ++i)
     values.push_back(float(at(expr, unflatten(type.getShape(), i), checkpoint)));
   return values;

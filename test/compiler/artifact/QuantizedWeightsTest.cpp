@@ -49,6 +49,13 @@ const char *const kLeaves[] = {
                          group = 16>
          by #moe.repeat<#moe.reciprocal<#moe.source<"n.g" in "" : tensor<1x1xf32>>>, axis = 0,
                         times = 32, size = 32> group = 64>)",
+    R"(#moe.quantize<#moe.stack<"x.{}" x 2 in [""] : tensor<2x40x64xbf16>> to
+       "f8e4m3:block16x16">)",
+    R"(#moe.quantize<#moe.source<"t" in "" : tensor<24x64xf32>> to "f8e4m3:tensor">)",
+    R"(#moe.quantize<#moe.source<"c" in "" : tensor<24x64xf16>> to "i8:channel">)",
+    R"(#moe.quantize<#moe.stack<"z.{}" x 3 in [""] : tensor<3x16x64xbf16>> to "i4:group32">)",
+    R"(#moe.quantize<#moe.source<"m" in "" : tensor<24x64xbf16>> to "mxfp4">)",
+    R"(#moe.quantize<#moe.source<"n" in "" : tensor<24x64xbf16>> to "nvfp4">)",
 };
 
 class QuantizedWeightsTest : public testing::Test {
@@ -158,7 +165,9 @@ TypedAttr QuantizedWeightsTest::randomNode(TypedAttr operand, std::mt19937 &rand
 
 TEST_F(QuantizedWeightsTest, EveryFormatIsRecognised) {
   const char *const formats[] = {"f8e4m3:group16", "f8e4m3:channel", "i8:channel", "i4:group32",
-                                 "i8:group16",     "mxfp4",          "nvfp4"};
+                                 "i8:group16",     "mxfp4",          "nvfp4",      "f8e4m3:group16",
+                                 "f8e4m3:channel", "i8:channel",     "i4:group32", "mxfp4",
+                                 "nvfp4"};
   for (auto [i, format] : llvm::enumerate(formats)) {
     EXPECT_EQ(formatOf(leaf(i)), format);
     EXPECT_TRUE(isQuantized(leaf(i)));
@@ -209,6 +218,62 @@ TEST_F(QuantizedWeightsTest, ScalesOfATensorAndOfRowsAreJoinedByRows) {
   TypedAttr mixed = concat(0, {joined, blocks}); // one per row, and groups of 16
   EXPECT_EQ(formatOf(mixed), "f8e4m3:group16");
   EXPECT_EQ(join(*splitQuantized(mixed)), naiveValues(mixed, none));
+}
+
+TEST_F(QuantizedWeightsTest, SharesOfWeightsAreSlicesOfTheWhole) {
+  Checkpoint checkpoint = Checkpoint::empty();
+  auto evaluated = [&](TypedAttr expr) {
+    auto evaluator = WeightEvaluator::create(expr, checkpoint);
+    EXPECT_TRUE(evaluator.isOk()) << evaluator.status().toString();
+    std::vector<std::byte> bytes(size_t(evaluator->numElements() * evaluator->elementBytes()));
+    EXPECT_TRUE(evaluator->read(0, evaluator->numElements(), bytes.data()).isOk());
+    return toFloats(evaluator->dtype(), bytes.data(), size_t(evaluator->numElements()));
+  };
+  for (size_t i = 0; i < std::size(kLeaves); ++i) {
+    TypedAttr whole = leaf(i);
+    SCOPED_TRACE(formatOf(whole));
+    int64_t rank = moe::getWeightType(whole).getRank();
+    for (auto [axis, begin, size] : {std::tuple(rank - 2, int64_t(5), int64_t(7)),
+                                     std::tuple(rank - 1, int64_t(32), int64_t(32))}) {
+      TypedAttr share = slice(whole, axis, begin, size);
+      std::optional<QuantizedParts> parts = splitQuantized(share);
+      ASSERT_TRUE(parts);
+      std::vector<float> joined = join(*parts);
+      std::vector<float> expected = naiveValues(share, none);
+      ASSERT_EQ(joined.size(), expected.size());
+      for (size_t k = 0; k < joined.size(); ++k)
+        ASSERT_NEAR(joined[k], expected[k], 1e-6f * std::abs(expected[k])) << k;
+      EXPECT_EQ(evaluated(parts->codes), naiveValues(parts->codes, none));
+      EXPECT_EQ(evaluated(parts->scales), naiveValues(parts->scales, none));
+      if (parts->zeros)
+        EXPECT_EQ(evaluated(parts->zeros), naiveValues(parts->zeros, none));
+      if (parts->rowScales)
+        EXPECT_EQ(evaluated(parts->rowScales), naiveValues(parts->rowScales, none));
+    }
+  }
+}
+
+TEST_F(QuantizedWeightsTest, SharesThatCutGroupsHaveNoCodes) {
+  for (size_t i : {0, 3, 7, 10, 11, 12}) {
+    int64_t rank = moe::getWeightType(leaf(i)).getRank();
+    EXPECT_EQ(formatOf(slice(leaf(i), rank - 1, 8, 40)), "") << i;
+    // Rows may be cut anywhere, and so may columns of what has one scale per row.
+    EXPECT_NE(formatOf(slice(leaf(i), rank - 2, 3, 5)), "") << i;
+  }
+  EXPECT_EQ(formatOf(slice(leaf(9), 1, 8, 40)), "i8:channel");
+}
+
+TEST_F(QuantizedWeightsTest, FactorsOfRowsCancelInTheOtherMatrix) {
+  Checkpoint checkpoint = Checkpoint::empty();
+  TypedAttr factors = parse(R"(#moe.quantize<#moe.stack<"u.{}" x 2 in [""] : tensor<2x24x64xbf16>>
+                               to "mxfp4", part = row_scales>)");
+  auto evaluator = WeightEvaluator::create(factors, checkpoint);
+  ASSERT_TRUE(evaluator.isOk());
+  std::vector<float> values(48);
+  ASSERT_TRUE(evaluator->read(5, 40, reinterpret_cast<std::byte *>(values.data() + 5)).isOk());
+  std::vector<float> expected = naiveValues(factors, none);
+  for (size_t i = 5; i < 45; ++i)
+    EXPECT_EQ(values[i], expected[i]);
 }
 
 TEST_F(QuantizedWeightsTest, WhatCannotStayPackedIsNumbers) {

@@ -66,6 +66,20 @@ TEST(PlanText, SaysWhatWasDecided) {
   EXPECT_THAT(text, HasSubstr("sweet spot"));
 }
 
+TEST(CompareSteps, TakesThoseOfTheModel) {
+  PlanReport report = makeReport("h100x8", false);
+  const Candidate &subject = *report.decision.subject();
+  CostModel costs(report.model, subject.shape, subject.facts, report.decision.target, report.stats);
+  Target target = report.decision.target;
+  double seconds = costs.step(CostModel::decode(4, 100)).seconds;
+  target.measured = {{"tiny", true, 4, 100, seconds / 2}, {"other", true, 4, 100, 1}};
+  report.comparisons = compareSteps(costs, target, "tiny");
+  ASSERT_EQ(report.comparisons.size(), 1u);
+  EXPECT_NEAR(report.comparisons[0].error(), 1, 1e-9);
+  EXPECT_THAT(planText(report), HasSubstr("+100.0 %"));
+  EXPECT_EQ(planJson(report).find("measured")->size(), 1u);
+}
+
 TEST(PlanJson, HoldsEveryTableAndAddsUp) {
   PlanReport report = makeReport("h100x8", true);
   json::Value value = planJson(report);

@@ -152,6 +152,28 @@ TEST(TargetFile, CalibrationReplacesWhatItNames) {
   EXPECT_EQ(target.devicesPerNode, 8);
 }
 
+TEST(TargetFile, CalibrationsListMeasuredSteps) {
+  Target target = *findTarget("h100");
+  auto apply = [&](const std::string &step) {
+    return applyCalibration(target, "{\"measured\": [" + step + "]}", "c.json");
+  };
+  ASSERT_TRUE(apply(R"({"model": "m", "phase": "prefill", "tokens": 64, "context": 0,
+                        "seconds": 0.5})")
+                  .isOk());
+  ASSERT_EQ(target.measured.size(), 1u);
+  EXPECT_FALSE(target.measured[0].isDecode);
+  EXPECT_EQ(target.measured[0].seconds, 0.5);
+  EXPECT_THAT(apply(R"({"model": "m", "phase": "train", "tokens": 1, "context": 0, "seconds": 1})")
+                  .toString(),
+              HasSubstr("c.json: key \"measured[0].phase\": \"train\" is no phase"));
+  EXPECT_THAT(apply(R"({"model": "m", "phase": "decode", "tokens": 1})").toString(),
+              HasSubstr("key \"measured[0].context\" is missing"));
+  EXPECT_FALSE(
+      parseTarget(replaced(descriptionOf("h100"), "\"title\"", "\"measured\": [], \"title\""),
+                  "t.json")
+          .isOk());
+}
+
 TEST(TargetFile, CalibrationOfAnotherDeviceIsRefusedWhole) {
   Target target = *findTarget("h200x8");
   const double before = target.launchSeconds;

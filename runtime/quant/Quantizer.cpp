@@ -104,7 +104,8 @@ AffineScale chooseI4(const float *x, int64_t count, ScaleChoice choice) {
   float low = 0, high = 0; // zero has to be a code: pruned weights stay zero
   for (int64_t i = 0; i < count; ++i)
     low = std::min(low, x[i]), high = std::max(high, x[i]);
-  float widest = scaleOf(high - low, kLargestI4);
+  float widest = high / kLargestI4 - low / kLargestI4; // the difference itself may overflow
+  widest = widest >= FLT_MIN ? widest : 1.0f;
   float place = std::clamp(-low / widest, 0.0f, kLargestI4);
   AffineScale best{widest, uint8_t(roundToInteger(place))};
   if (choice == ScaleChoice::kLargest)

@@ -27,7 +27,7 @@ float nearest(float x) {
 }
 
 void check(int64_t width, int64_t rows, abi::RowSet rowSet, float spread) {
-  Random random(uint32_t(width));
+  Random random{uint32_t(width)};
   const Batch batch{std::vector<Batch::Sequence>(size_t(rows))};
   Launch launch(abi::RoundRowsParams{width, "f8e4m3:group128", rowSet}, batch.dims(8));
   launch.header().numTokens = int32_t(rows);

@@ -122,7 +122,8 @@ int main(int argc, char **argv) {
   objective->add_option("--phase", options.phase,
                         "prefill: balance tokens; decode: fewest activated experts per device");
   objective->add_option("--batches", options.batches, "decode: tokens per batch, each alike")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->default_str("8,32,128");
   objective->add_option("--initial", options.initial,
                         "placement in force (sglang or sluice format): move few copies");
   objective

@@ -11,7 +11,7 @@ import unittest
 
 from support import SOURCE, ProgramTest
 
-PROGRAMS = ("sluice-compile", "sluice-plan", "sluice-run", "sluice-inspect")
+PROGRAMS = ("sluice-compile", "sluice-plan", "sluice-run", "sluice-inspect", "sluice-place")
 EVERYWHERE = {"--help", "--version"}
 CODES = ("done", "defect of Sluice", "wrong argument", "not found", "corrupt data", "unsupported",
          "does not fit", "input/output error", "newer version", "device error", "aborted",

@@ -61,7 +61,7 @@ class Plan(ProgramTest):
     def test_a_refusal_names_what_is_missing_and_what_would_fit(self):
         result, report = self.plan(CONFIGS / "DeepSeek-V3", *SYNTHETIC, "--target", "h100x8",
                                    "--quantize", "bf16", code=RESOURCE_EXHAUSTED)
-        for text in ("does not fit on 8 x NVIDIA H100", "79.6 GiB are there", "1.34 TB (bf16)",
+        for text in ("does not fit on 8 x NVIDIA H100", "79.2 GiB are there", "1.34 TB (bf16)",
                      "what would fit: --quantize int4-g128", "24 devices"):
             self.assertIn(text, result.stderr)
         self.assertFalse(report["verdict"]["fits"])

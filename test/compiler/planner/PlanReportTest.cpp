@@ -61,7 +61,7 @@ TEST(PlanText, FitsOneHundredColumns) {
 TEST(PlanText, SaysWhatWasDecided) {
   std::string text = planText(makeReport("h100x8", false));
   EXPECT_THAT(text, HasSubstr("fits: tp 1 ep 2"));
-  EXPECT_THAT(text, HasSubstr("79.6 GiB usable of 80.0 GB as sold"));
+  EXPECT_THAT(text, HasSubstr("79.2 GiB usable of 80.0 GB as sold"));
   EXPECT_THAT(text, HasSubstr("an upper bound"));
   EXPECT_THAT(text, HasSubstr("sweet spot"));
 }

@@ -101,7 +101,7 @@ TEST(Target, HostRanksShareTheMemoryOfTheMachine) {
   Target host = *findTarget("host");
   EXPECT_EQ(host.bytesPerRank(1), machineMemoryBytes());
   EXPECT_EQ(host.bytesPerRank(4), machineMemoryBytes() / 4);
-  EXPECT_EQ(findTarget("h100")->bytesPerRank(4), uint64_t(81559) << 20);
+  EXPECT_EQ(findTarget("h100")->bytesPerRank(4), 85017493504u);
 }
 
 TEST(Target, PeaksFallBackToWiderTypes) {
@@ -130,7 +130,7 @@ TEST(TargetFile, ErrorsNameFileAndKey) {
               HasSubstr("t.json: key \"tile_tokens\": 0 is outside [1, 4096]"));
   EXPECT_THAT(errorOf(replaced(h100, "3350000000000", "-1")),
               HasSubstr("key \"bandwidth.memory_bytes_per_second\": -1 must be positive"));
-  EXPECT_THAT(errorOf(replaced(h100, "85520809984", "1000")),
+  EXPECT_THAT(errorOf(replaced(h100, "85017493504", "1000")),
               HasSubstr("leaves nothing of the usable 1000 B"));
   EXPECT_THAT(errorOf(replaced(h100, "\"devices\": 1", "\"devices\": 9")),
               HasSubstr("key \"node.devices\": 9 exceeds node.max_devices 8"));

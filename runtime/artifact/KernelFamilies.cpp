@@ -372,6 +372,9 @@ Result<std::vector<std::vector<int32_t>>> expertsOfGroups(const AssignSlotsParam
   auto fail = [&](const std::string &why) {
     return invalidArgument("parameter \"slots\" " + why + "; it lists experts as in \"0,1,2;3,2\"");
   };
+  if (params.experts < 1 || params.experts > kMaxExperts)
+    return fail("cannot list " + std::to_string(params.experts) + " experts, outside [1, " +
+                std::to_string(kMaxExperts) + "]");
   std::vector<int32_t> lastGroup(static_cast<size_t>(params.experts), -1);
   size_t total = 0;
   while (true) {

@@ -11,6 +11,7 @@
 
 #include "compiler/planner/ModelTableReader.h"
 #include "dialects/Moe/Moe.h"
+#include "passes/Analysis/QuantizedWeights.h"
 #include "runtime/base/File.h"
 #include "runtime/profile/ProfileFile.h"
 
@@ -83,6 +84,8 @@ private:
       return failedTo("lowered");
     report.model = readModelTable(*copy, facts);
     report.model.kvType = options.kvType;
+    for (moe::WeightOp weight : quantized.getOps<moe::WeightOp>())
+      report.model.storesCodes |= isQuantized(weight.getValue());
     // Powers of two unless they are given (BucketPlanner::geometric), and the largest.
     report.model.buckets = options.buckets.empty()
                                ? std::bit_width(uint64_t(largestBucket() - 1)) + 1

@@ -88,9 +88,10 @@ struct TableLimits {
 };
 
 struct ModelTable {
-  std::string name;   ///< for people: folder of the checkpoint
-  std::string family; ///< "deepseek_v3"
-  std::string kvType; ///< "f32", "bf16", "f16"
+  std::string name;         ///< for people: folder of the checkpoint
+  std::string family;       ///< "deepseek_v3"
+  std::string kvType;       ///< "f32", "bf16", "f16"
+  bool storesCodes = false; ///< the checkpoint is quantised, whatever it is converted to
   int64_t hidden = 0, vocab = 0, maxPosition = 0;
   TableLimits limits;
   std::vector<TableLayer> layers;

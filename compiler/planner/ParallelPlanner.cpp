@@ -228,7 +228,8 @@ void ParallelPlanner::findRemedies(Decision &decision, const PlanRequest &reques
       decision.remedies.push_back(
           {"--max-batch-tokens " + text(tokens) + ": steps of fewer tokens"});
   }
-  // Narrower weights: the part of the products shrinks, whatever the shape.
+  // Narrower weights: the part of the products shrinks, whatever the shape. Codes of a checkpoint
+  // are kept as they are unless they are made numbers first.
   const uint64_t now = model.weightBytes();
   const std::pair<const char *, double> formats[] = {
       {"fp8-block", 8.25}, {"int8-channel", 8.02}, {"int4-g128", 4.375}, {"mxfp4", 4.25}};
@@ -236,7 +237,8 @@ void ParallelPlanner::findRemedies(Decision &decision, const PlanRequest &reques
     double share = double(bytesInFormat(model, bits)) / double(now);
     double saved = double(memory.weightBytes()) * (1 - share);
     if (share < 0.9 && double(memory.total()) - saved <= double(available)) {
-      decision.remedies.push_back({std::string("--quantize ") + name + ": weights of about " +
+      decision.remedies.push_back({std::string("--quantize ") + (model.storesCodes ? "bf16," : "") +
+                                   name + ": weights of about " +
                                    formatBytes(uint64_t(double(now) * share)) + " instead of " +
                                    formatBytes(now)});
       break;

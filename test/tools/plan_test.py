@@ -62,7 +62,7 @@ class Plan(ProgramTest):
         result, report = self.plan(CONFIGS / "DeepSeek-V3", *SYNTHETIC, "--target", "h100x8",
                                    "--quantize", "bf16", code=RESOURCE_EXHAUSTED)
         for text in ("does not fit on 8 x NVIDIA H100", "79.2 GiB are there", "1.34 TB (bf16)",
-                     "what would fit: --quantize int4-g128", "24 devices"):
+                     "what would fit: --quantize bf16,int4-g128", "24 devices"):
             self.assertIn(text, result.stderr)
         self.assertFalse(report["verdict"]["fits"])
         self.assertEqual(len(report["verdict"]["remedies"]), 2)

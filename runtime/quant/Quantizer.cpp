@@ -33,7 +33,7 @@ inline float roundE2M1(float magnitude) {
 }
 
 inline float roundI4(float x, float zero) {
-  return roundToInteger(std::clamp(x + zero, 0.0f, kLargestI4));
+  return roundToInteger(std::min(std::max(x + zero, 0.0f), kLargestI4));
 }
 
 constexpr std::array<float, 16> kE2M1Values{0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
@@ -62,22 +62,39 @@ float scaleOf(float largest, float largestCode) {
   return scale >= FLT_MIN ? scale : 1.0f;
 }
 
-double errorE2M1(const float *x, int64_t count, float scale) {
-  float inverse = 1 / scale, sum = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    float magnitude = std::fabs(x[i]), error = magnitude - roundE2M1(magnitude * inverse) * scale;
-    sum += error * error;
+/// Σ error(x)² in eight interleaved sums, whose order does not depend on the target.
+template <typename Error> double sumOfSquares(const float *x, int64_t count, Error error) {
+  constexpr int64_t kLanes = 8;
+  float sums[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes)
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      float e = error(x[i + lane]);
+      sums[lane] += e * e;
+    }
+  for (int64_t lane = 0; i < count; ++i, ++lane) {
+    float e = error(x[i]);
+    sums[lane] += e * e;
   }
+  double sum = 0;
+  for (float lane : sums)
+    sum += lane;
   return sum;
 }
 
+double errorE2M1(const float *x, int64_t count, float scale) {
+  const float inverse = 1 / scale;
+  return sumOfSquares(x, count, [=](float value) {
+    float magnitude = std::fabs(value);
+    return magnitude - roundE2M1(magnitude * inverse) * scale;
+  });
+}
+
 double errorI4(const float *x, int64_t count, float scale, float zero) {
-  float inverse = 1 / scale, sum = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    float error = x[i] - (roundI4(x[i] * inverse, zero) - zero) * scale;
-    sum += error * error;
-  }
-  return sum;
+  const float inverse = 1 / scale;
+  return sumOfSquares(x, count, [=](float value) {
+    return value - (roundI4(value * inverse, zero) - zero) * scale;
+  });
 }
 
 /// The scale with which the codes that (scale, zero) give fit best: Σ x q / Σ q².
@@ -130,22 +147,27 @@ AffineScale chooseI4(const float *x, int64_t count, ScaleChoice choice) {
   return best;
 }
 
-/// A power of two for a group of E2M1 codes: the rule of the OCP MX format, or a neighbour of it.
-float chooseE8M0(const float *x, int64_t count, ScaleChoice choice) {
-  float largest = largestOf(x, count);
+/// A power of two for a group of E2M1 codes, and the error that it leaves.
+struct PowerScale {
+  float scale = 1;
+  double error = 0;
+};
+
+/// The rule of the OCP MX format, which clips what exceeds 6, or its double, which does not. The
+/// numbers are x times `factor`; errors are those of x.
+PowerScale chooseE8M0(const float *x, int64_t count, float largest, float factor,
+                      ScaleChoice choice) {
   if (largest < FLT_MIN * 4)
-    return 1;
+    return {};
   // floor(log2(largest)) - 2: the largest number gets the exponent of 4 and 6.
-  int code = int(f32ToF8E8M0(largest, ScaleRounding::kDown)) - 2;
-  float best = f8E8M0ToF32(uint8_t(std::max(code, 1)));
+  int code = std::max(int(f32ToF8E8M0(largest * factor, ScaleRounding::kDown)) - 2, 1);
+  PowerScale best{f8E8M0ToF32(uint8_t(code)), 0};
   if (choice == ScaleChoice::kLargest)
     return best;
-  double least = errorE2M1(x, count, best);
-  for (int other : {code + 1, code - 1}) {
-    float scale = f8E8M0ToF32(uint8_t(std::clamp(other, 1, 254)));
-    if (double error = errorE2M1(x, count, scale); error < least)
-      least = error, best = scale;
-  }
+  best.error = errorE2M1(x, count, best.scale / factor);
+  float twice = f8E8M0ToF32(uint8_t(std::min(code + 1, 254)));
+  if (double error = errorE2M1(x, count, twice / factor); error < best.error)
+    best = {twice, error};
   return best;
 }
 
@@ -227,7 +249,7 @@ void Quantizer::chooseGroups(const float *row, TileScales &out) const {
       out.scales.push_back(chosen.scale);
       out.zeros.push_back(chosen.zero);
     } else if (weightFormat.scale == ScaleType::kE8M0) {
-      out.scales.push_back(chooseE8M0(x, count, choice));
+      out.scales.push_back(chooseE8M0(x, count, largestOf(x, count), 1, choice).scale);
     } else {
       out.scales.push_back(chooseE4M3(x, count, rowScale, choice));
     }
@@ -237,25 +259,21 @@ void Quantizer::chooseGroups(const float *row, TileScales &out) const {
 std::vector<float> Quantizer::chooseRowFactors(std::span<const float> numbers, int64_t rows) const {
   // Finer steps lower the error by less than a thousandth.
   constexpr int kSteps = 16;
-  std::vector<float> factors(size_t(rows), 1.0f);
-  std::vector<float> scaled;
-  scaled.resize(size_t(columnsOfTile));
+  std::array<float, kSteps> candidates;
+  for (int step = 0; step < kSteps; ++step)
+    candidates[size_t(step)] = std::exp2(float(step) / kSteps);
+  std::vector<float> factors;
   for (int64_t row = 0; row < rows; ++row) {
-    double least = 0;
-    for (int step = 0; step < kSteps; ++step) {
-      const float factor = std::exp2(float(step) / kSteps);
-      double error = 0;
-      for (int64_t column = 0; column < cols; column += columnsOfTile) {
-        const float *x = numbers.data() + row * cols + column;
-        const int64_t count = std::min(columnsOfTile, cols - column);
-        for (int64_t i = 0; i < count; ++i)
-          scaled[size_t(i)] = x[i] * factor;
-        error += errorE2M1(scaled.data(), count, chooseE8M0(scaled.data(), count, choice));
-      }
-      error /= double(factor) * factor;
-      if (step == 0 || error < least)
-        least = error, factors[size_t(row)] = factor;
+    std::array<double, kSteps> errors{};
+    for (int64_t column = 0; column < cols; column += columnsOfTile) {
+      const float *x = numbers.data() + row * cols + column;
+      const int64_t count = std::min(columnsOfTile, cols - column);
+      const float largest = largestOf(x, count);
+      for (size_t step = 0; step < errors.size(); ++step)
+        errors[step] +=
+            chooseE8M0(x, count, largest, candidates[step], ScaleChoice::kLeastError).error;
     }
+    factors.push_back(candidates[size_t(std::ranges::min_element(errors) - errors.begin())]);
   }
   return factors;
 }

@@ -105,7 +105,7 @@ int main(int argc, char **argv) {
   cli::setUp(app, "sluice-place");
   PlaceOptions options;
   app.add_option("profiles", options.profiles,
-                 "profiles of one model, each a sample of its traffic: ours, SGLang, TensorRT-LLM")
+                 "profiles of one model, each a sample of its traffic")
       ->required();
   app.add_option("-o,--output", options.output, "file to write; replaced as a whole")->required();
 

@@ -26,8 +26,10 @@ constexpr double kDriftShare = 4.5;
 /// Copies turned into copies of other experts, at most; each is followed by swaps.
 constexpr int kMaxReplacements = 24;
 constexpr int kReplacementCandidates = 8;
-/// A heavy device swaps with one of this many lightest; in a larger system the others have no room.
-constexpr size_t kPartners = 192;
+/// Up to kManyDevices a heavy device tries to swap with every other one, beyond that with the
+/// kPartners lightest: quadratic time would be felt there, and the others have little room.
+constexpr size_t kManyDevices = 192;
+constexpr size_t kPartners = 64;
 /// Drifts are balanced on devices of at least this many slots. With fewer the heaviest copies
 /// decide, and what little freedom there is belongs to them (144 devices with 288 slots lost 0.04).
 constexpr int kSlotsForDrifts = 6;
@@ -260,7 +262,7 @@ private:
     Loads<N + Q> gradientA = gradient(a);
     lightFirst.resize(devices);
     std::iota(lightFirst.begin(), lightFirst.end(), 0);
-    size_t partners = std::min<size_t>(lightFirst.size(), kPartners);
+    size_t partners = lightFirst.size() > kManyDevices ? kPartners : lightFirst.size();
     std::partial_sort(lightFirst.begin(), lightFirst.begin() + static_cast<long>(partners),
                       lightFirst.end(),
                       [&](int x, int y) { return cost[x] != cost[y] ? cost[x] < cost[y] : x < y; });

@@ -117,11 +117,14 @@ private:
       return invalidArgument(source + ": a token chose " + std::to_string(profile.topK) +
                              " experts, in this model it chooses " + std::to_string(moe->topK) +
                              "; it is the profile of another model");
+    traces = std::move(profile.domains);
+    traceLayers = profile.layers;
+    traceTopK = profile.topK;
     std::vector<std::vector<double>> counts;
     for (int layer = 0; layer < profile.layers; ++layer) {
       counts.push_back(profile.total(layer));
       // Bare traces do not say how many experts there are, only which ones were chosen.
-      if (!profile.domains.empty() && int64_t(counts.back().size()) < moe->experts)
+      if (!traces.empty() && int64_t(counts.back().size()) < moe->experts)
         counts.back().resize(size_t(moe->experts), 0.0);
     }
     SLUICE_ASSIGN_OR_RETURN(
@@ -183,6 +186,8 @@ private:
     int64_t context =
         plan.request.decodeContext > 0 ? plan.request.decodeContext : limits.seqLen / 2;
     report.curve = batchCurve(costs, batch, context);
+    for (BatchPoint &point : report.curve.points)
+      point.consecutiveExperts = consecutiveExperts(point.batch);
     // The chosen shape is now known with its placement; the others are compared without one.
     if (decision.chosen) {
       Candidate &chosen = decision.candidates[*decision.chosen];
@@ -193,6 +198,19 @@ private:
     report.contexts = largestBatches(report.model, *subject, report.decision.target);
   }
 
+  /// Of the profile's traces, a domain counting as much as another.
+  double consecutiveExperts(int64_t batch) const {
+    constexpr int64_t windows = 64;
+    double sum = 0;
+    int64_t counted = 0;
+    for (const ProfileDomain &domain : traces) {
+      double distinct = distinctInWindows(domain.ids, traceLayers, traceTopK, batch, windows);
+      sum += distinct;
+      counted += distinct > 0;
+    }
+    return counted > 0 ? sum / double(counted) : 0;
+  }
+
   ModuleOp quantized;
   const CompileOptions &options;
   const PlanOptions &plan;
@@ -200,6 +218,8 @@ private:
   PlanReport &report;
   Target target;
   FusedFacts facts;
+  std::vector<ProfileDomain> traces;
+  int64_t traceLayers = 0, traceTopK = 0;
   OwningOpRef<ModuleOp> oneRank;
 };
 

@@ -232,9 +232,9 @@ BatchCurve batchCurve(const CostModel &costs, int64_t maxBatch, int64_t context)
   BatchCurve curve;
   curve.context = context;
   for (int64_t batch = 1; batch <= maxBatch; batch *= 2) {
-    curve.points.push_back({batch, costs.step(CostModel::decode(batch, context)), 0});
+    curve.points.push_back({batch, costs.step(CostModel::decode(batch, context))});
     if (batch < maxBatch && batch * 2 > maxBatch)
-      curve.points.push_back({maxBatch, costs.step(CostModel::decode(maxBatch, context)), 0});
+      curve.points.push_back({maxBatch, costs.step(CostModel::decode(maxBatch, context))});
   }
   for (BatchPoint &point : curve.points)
     point.tokensPerSecond = double(point.batch) / point.cost.seconds;

@@ -104,6 +104,8 @@ struct BatchPoint {
   int64_t batch = 0;
   StepCost cost;
   double tokensPerSecond = 0;
+  /// Distinct experts of as many consecutive tokens of the profile's traces; 0 without traces.
+  double consecutiveExperts = 0;
 };
 
 struct BatchCurve {

@@ -83,6 +83,35 @@ double distinctExperts(std::span<const double> chosen, int64_t batch, int64_t to
   return sum;
 }
 
+double distinctInWindows(std::span<const uint16_t> ids, int64_t layers, int64_t topK, int64_t batch,
+                         int64_t windows) {
+  const int64_t tokens = int64_t(ids.size()) / (layers * topK);
+  if (batch < 1 || tokens < batch)
+    return 0;
+  const int64_t count = std::min(windows, tokens / batch);
+  double sum = 0;
+  int64_t counted = 0;
+  std::vector<bool> seen(1 << 16);
+  for (int64_t window = 0; window < count; ++window) {
+    const int64_t first = count > 1 ? window * (tokens - batch) / (count - 1) : 0;
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      seen.assign(seen.size(), false);
+      int64_t distinct = 0;
+      for (int64_t token = first; token < first + batch; ++token)
+        for (int64_t k = 0; k < topK; ++k) {
+          uint16_t id = ids[size_t((token * layers + layer) * topK + k)];
+          if (id == 0xffff || seen[id])
+            continue;
+          seen[id] = true;
+          ++distinct;
+        }
+      sum += double(distinct);
+      counted += distinct > 0;
+    }
+  }
+  return counted > 0 ? sum / double(counted) : 0;
+}
+
 double tiledRows(double chosen, int64_t batch, int64_t tile, int64_t tokens) {
   double active = activeProbability(chosen, batch, tokens);
   if (active <= 0)

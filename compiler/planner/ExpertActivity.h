@@ -51,6 +51,12 @@ double activeProbability(double chosen, int64_t batch, int64_t tokens);
 /// Expected number of distinct experts of a batch.
 double distinctExperts(std::span<const double> chosen, int64_t batch, int64_t tokens);
 
+/// Mean number of distinct experts of `batch` consecutive tokens of a token-level trace
+/// ids[tokens, layers, topK], over its layers with routing and up to `windows` windows spread over
+/// it. Ids of 0xffff stand for no expert. 0 when the trace is shorter than the batch.
+double distinctInWindows(std::span<const uint16_t> ids, int64_t layers, int64_t topK, int64_t batch,
+                         int64_t windows);
+
 /// Expected rows that the tiles of one expert take: tokens rounded up to `tile`, over batches of
 /// `batch` tokens each of which chooses it with probability `chosen`.
 double tiledRows(double chosen, int64_t batch, int64_t tile, int64_t tokens);

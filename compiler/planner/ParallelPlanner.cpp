@@ -129,12 +129,15 @@ Result<Decision> ParallelPlanner::planRanks(int64_t ranks, const PlanRequest &re
   if (!first.fits)
     return decision;
   decision.chosen = 0;
-  decision.reason =
-      decision.candidates.size() == 1
-          ? "the only shape that was asked for"
-          : format("best balance among the shapes that fit: decode takes %.2f times the "
-                   "shortest, prefill %.2f times",
-                   first.decode.seconds / bestDecode, first.prefill.seconds / bestPrefill);
+  if (ranks == 1)
+    decision.reason = "one rank has nothing to share";
+  else if (decision.candidates.size() == 1)
+    decision.reason = "the only shape that was asked for";
+  else
+    decision.reason =
+        format("best balance among the shapes that fit: decode takes %.2f times the "
+               "shortest, prefill %.2f times",
+               first.decode.seconds / bestDecode, first.prefill.seconds / bestPrefill);
   return decision;
 }
 

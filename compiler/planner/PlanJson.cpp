@@ -180,6 +180,8 @@ json::Value curveJson(const BatchCurve &curve) {
     json::Value entry = costJson(point.cost);
     entry.set("batch", point.batch);
     entry.set("tokens_per_second", point.tokensPerSecond);
+    if (point.consecutiveExperts > 0)
+      entry.set("consecutive_experts", point.consecutiveExperts);
     points.push(std::move(entry));
   }
   value.set("context", curve.context);

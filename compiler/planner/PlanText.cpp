@@ -167,16 +167,21 @@ void appendCurve(std::string &out, const PlanReport &report) {
   out += format("\nDecoding at %lld positions\n", (long long)curve.context);
   out += wrapped("routing: " + report.stats.source, 2);
   bool isMoe = report.model.moeLayers() > 0;
-  out += isMoe ? "    batch  experts  busiest group      bytes       step   tokens/s\n"
+  const bool hasTraces = !curve.points.empty() && curve.points[0].consecutiveExperts > 0;
+  out += isMoe ? std::string("    batch  experts  busiest group      bytes       step   tokens/s") +
+                     (hasTraces ? "  experts of one text\n" : "\n")
                : "    batch      bytes       step   tokens/s\n";
   for (size_t i = 0; i < curve.points.size(); ++i) {
     const BatchPoint &point = curve.points[i];
     out += format("  %c %5lld", i == curve.sweetSpot ? '*' : ' ', (long long)point.batch);
     if (isMoe)
       out += format("  %7.2f  %13.2f", point.cost.distinctExperts, point.cost.largestGroupExperts);
-    out += format(" %10s %10s %10.1f\n", formatBytes(uint64_t(point.cost.bytes)).c_str(),
+    out += format(" %10s %10s %10.1f", formatBytes(uint64_t(point.cost.bytes)).c_str(),
                   formatDuration(point.cost.seconds).c_str(), point.tokensPerSecond);
+    out += point.consecutiveExperts > 0 ? format("  %19.2f\n", point.consecutiveExperts) : "\n";
   }
+  if (hasTraces)
+    out += "  experts of one text: of as many consecutive tokens of the traces\n";
   out += "  * sweet spot: past it a doubled batch gives less than half again as many tokens\n";
 }
 

@@ -5,6 +5,7 @@
 # ===------------------------------------------------------------------------===#
 import html.parser
 import json
+import struct
 import unittest
 
 from support import DATA_CORRUPT, INVALID_ARGUMENT, MOE_4M, NOT_FOUND, RESOURCE_EXHAUSTED, SOURCE
@@ -110,6 +111,18 @@ class Plan(ProgramTest):
         counts[0][3] = -1
         (self.dir / "p.json").write_text(json.dumps({"logical_count": counts}))
         self.refuse(DATA_CORRUPT, "layer 0, expert 3", "sluice-plan", MOE_4M, "--profile", "p.json")
+
+    def test_traces_give_the_experts_of_consecutive_tokens(self):
+        tokens, layers = 160, 4
+        ids = bytes((t + k) % 16 for t in range(tokens) for _ in range(layers) for k in range(2))
+        header = json.dumps({"text": {"dtype": "U8", "shape": [tokens, layers, 2],
+                                      "data_offsets": [0, len(ids)]}}).encode()
+        (self.dir / "t.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + ids)
+        _, report = self.plan(MOE_4M, "--profile", "t.safetensors")
+        for point in report["batch_curve"]["points"]:
+            self.assertAlmostEqual(point["consecutive_experts"], min(point["batch"] + 1, 16))
+            self.assertGreaterEqual(point["distinct_experts"], point["consecutive_experts"] - 1e-9
+                                    if point["batch"] < 8 else 10)
 
     def test_placement_evens_out_what_a_profile_shows(self):
         loads = [900, 800, 700, 600] + [20 * e for e in range(1, 13)]

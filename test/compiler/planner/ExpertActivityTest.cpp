@@ -61,6 +61,17 @@ TEST(ExpertActivity, PredictsTheDistinctExpertsOfTraces) {
   }
 }
 
+TEST(ExpertActivity, ConsecutiveTokensAreCountedAsTheyAre) {
+  // Four tokens of two layers with two choices; the first layer of every token is dense.
+  const uint16_t none = 0xffff;
+  const std::vector<uint16_t> ids = {none, none, 0, 1, none, none, 1, 2,
+                                     none, none, 5, 1, none, none, 5, 4};
+  EXPECT_EQ(distinctInWindows(ids, 2, 2, 1, 100), 2);
+  EXPECT_EQ(distinctInWindows(ids, 2, 2, 2, 100), 3); // {0, 1, 2} and {5, 1, 4}
+  EXPECT_EQ(distinctInWindows(ids, 2, 2, 4, 100), 5);
+  EXPECT_EQ(distinctInWindows(ids, 2, 2, 5, 100), 0);
+}
+
 TEST(ExpertActivity, TiledRowsMatchSimulatedBatches) {
   std::mt19937_64 random(7);
   for (double chosen : {0.002, 0.03, 0.25})

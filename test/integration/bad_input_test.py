@@ -272,7 +272,8 @@ class CompileArguments(ProgramTest):
         self.refuse_flags("int2", MIXTRAL, "-o", "x.sluice", "--quantize", "int2")
         self.refuse_flags("i8", MIXTRAL, "-o", "x.sluice", "--kv-dtype", "i8")
         self.refuse_flags(['"abacus"', "host"], MIXTRAL, "-o", "x.sluice", "--target", "abacus")
-        self.refuse_flags("ranks = 2", MIXTRAL, "-o", "x.sluice", "--ranks", 2, code=UNSUPPORTED)
+        self.refuse_flags("no kernels in this build", MIXTRAL, "-o", "x.sluice", "--target", "h100",
+                          code=UNSUPPORTED)
 
     def test_limits(self):
         self.refuse_flags("--max-seqs", MIXTRAL, "-o", "x.sluice", "--max-seqs", -3)

@@ -73,8 +73,7 @@ int main(int argc, char **argv) {
                    "what placements balance: prefill (tokens) or decode (activated experts)")
       ->check(CLI::IsMember({"prefill", "decode"}));
   decisions->add_option("--quantize", options.quantize,
-                        "weights: keep, bf16, f16, f32, and FORMAT[:SCOPE+SCOPE] (fp8-block, "
-                        "int8-channel, mxfp4:experts, ...), separated by commas");
+                        "weights: keep, bf16, fp8-block, mxfp4:experts, ... (docs/cli.md)");
   decisions->add_option("--quantize-exclude", options.quantizeExclude,
                         "weights that stay as they are, by pattern: layers.0.*");
   decisions->add_flag("--quantize-skip-unfit", options.quantizeSkipUnfit,

@@ -13,6 +13,9 @@ from support import SOURCE, ProgramTest
 
 PROGRAMS = ("sluice-compile", "sluice-plan", "sluice-run", "sluice-inspect", "sluice-place")
 EVERYWHERE = {"--help", "--version"}
+# What a program misses before it looks at flags that it does not know.
+REQUIRED = {"sluice-run": ("--token-ids", "1"),
+            "sluice-place": ("-o", "y", "--devices", "1", "--slots", "1")}
 CODES = ("done", "defect of Sluice", "wrong argument", "not found", "corrupt data", "unsupported",
          "does not fit", "input/output error", "newer version", "device error", "aborted",
          "check failed")
@@ -96,8 +99,7 @@ class CommandLine(ProgramTest):
     def test_bad_flags(self):
         for program in PROGRAMS:
             result = self.refuse(2, ["--bogus", f"'{program} --help'"], program, "x",
-                                 *(["--token-ids", "1"] if program == "sluice-run" else []),
-                                 "--bogus")
+                                 *REQUIRED.get(program, ()), "--bogus")
             self.assertEqual(result.stdout, "")
         self.refuse(1, "--bogus", "sluice-opt", "--bogus")
 

@@ -8,6 +8,7 @@
 //===------------------------------------------------------------------------===//
 #include "runtime/placement/ReplicaRouter.h"
 
+#include "test/runtime/executor/AllocationCounter.h"
 #include "test/runtime/placement/Baselines.h"
 
 #include <gmock/gmock.h>
@@ -148,6 +149,17 @@ TEST(ReplicaRouter, PrefillBalancesTokensToTheLowestLevel) {
     EXPECT_LE(largest, optimum + optimum / 50 + 1) << "trial " << trial;
     EXPECT_GE(largest, optimum);
   }
+}
+
+TEST(ReplicaRouter, AllocatesNothing) {
+  std::mt19937 random(6);
+  ReplicaRouter router = *ReplicaRouter::create(randomSlots(random, 8, 8, 32), 8, 32);
+  std::vector<int32_t> ids = randomIds(random, 64, 4, 32), slots(ids.size());
+  std::vector<int32_t> workspace(router.workspaceSize());
+  uint64_t before = test::allocationCount();
+  router.assign(ids, true, slots, workspace);
+  router.assign(ids, false, slots, workspace);
+  EXPECT_EQ(test::allocationCount(), before);
 }
 
 TEST(ReplicaRouter, PaddedIdsGetNoSlot) {

@@ -4,9 +4,9 @@
 //
 // Speed comes from four choices. Scenario loads lie in short vectors, so that one evaluation costs
 // a few dozen instructions. The power 16 is four squarings. J is linearised per scenario around the
-// current loads (the weights are refreshed between passes), which makes a swap's gain a sum over
-// the two devices it touches. And since load^16 is convex, the gradient bounds that gain from
-// above: two dot products per copy rule out most pairs before they are evaluated.
+// loads that the packing left, which makes a swap's gain a sum over the two devices it touches. And
+// since load^16 is convex, the gradient bounds that gain from above: two dot products per copy rule
+// out most pairs before they are evaluated.
 //
 //===------------------------------------------------------------------------===//
 #include "runtime/placement/LoadSearch.h"
@@ -19,7 +19,6 @@ namespace sluice::placement {
 namespace {
 
 constexpr int kPower = 16;
-constexpr int kReweightings = 2;
 /// What a drift costs: this times its size times the mean over devices of (load / mean)^2 for one
 /// unit of drift. Between 2 and 8 the held-out scores are flat.
 constexpr double kDriftShare = 4.5;
@@ -71,11 +70,9 @@ public:
     // Devices of one slot only trade places, which gains nothing unless moves cost.
     bool trade = moveCost() > 0 || std::any_of(held.begin(), held.end(),
                                                [](const auto &list) { return list.size() > 1; });
-    for (int pass = 0; pass < kReweightings; ++pass) {
-      reweight();
-      if (trade)
-        swapUntilStuck();
-    }
+    reweight();
+    if (trade)
+      swapUntilStuck();
     for (int r = 0; r < kMaxReplacements && replaceCopy(); ++r)
       if (trade)
         settle();
@@ -441,7 +438,7 @@ private:
 
 double balanceLoads(Arrangement &arrangement, const ScenarioSet &set,
                     const LoadSearchOptions &options) {
-  static_assert(kMaxScenarios == 8 * kLanes && kMaxDrifts == 2 * kLanes);
+  static_assert(kMaxScenarios == 8 * kLanes && kMaxDrifts == kLanes);
   size_t slots = 0, count = set.scenarios.size();
   for (const std::vector<int> &list : arrangement.held)
     slots += list.size();
@@ -450,12 +447,12 @@ double balanceLoads(Arrangement &arrangement, const ScenarioSet &set,
     return withDrifts ? Search<1, 1>(arrangement, set, options).run()
                       : Search<1, 0>(arrangement, set, options).run();
   if (count <= 2 * kLanes)
-    return withDrifts ? Search<2, 2>(arrangement, set, options).run()
+    return withDrifts ? Search<2, 1>(arrangement, set, options).run()
                       : Search<2, 0>(arrangement, set, options).run();
   if (count <= 4 * kLanes)
-    return withDrifts ? Search<4, 2>(arrangement, set, options).run()
+    return withDrifts ? Search<4, 1>(arrangement, set, options).run()
                       : Search<4, 0>(arrangement, set, options).run();
-  return withDrifts ? Search<8, 2>(arrangement, set, options).run()
+  return withDrifts ? Search<8, 1>(arrangement, set, options).run()
                     : Search<8, 0>(arrangement, set, options).run();
 }
 

@@ -24,7 +24,7 @@ struct Scenario {
 };
 
 /// At most this many directions of drift are balanced.
-inline constexpr int kMaxDrifts = 8;
+inline constexpr int kMaxDrifts = 4;
 
 struct ScenarioSet {
   std::vector<Scenario> scenarios;

@@ -5,6 +5,7 @@
 //===------------------------------------------------------------------------===//
 #include "compiler/driver/Compile.h"
 #include "tools/support/Cli.h"
+#include "tools/support/CompileFlags.h"
 #include "tools/support/QualityGate.h"
 
 #include <cstdio>
@@ -45,17 +46,7 @@ int main(int argc, char **argv) {
                  "checkpoint folder (config.json and safetensors), or a .mlir file");
   app.add_option("-o,--output", options.output, "artifact folder to write, NAME.sluice");
 
-  auto *limits = app.add_option_group("Limits", "the worst case the plan is made for; 0 = chosen");
-  limits->add_option("--max-batch-tokens", options.maxBatchTokens, "tokens in one step [512]");
-  limits->add_option("--max-seqs", options.maxSeqs, "sequences alive at once [16]");
-  limits->add_option("--max-seq-len", options.maxSeqLen,
-                     "tokens of one sequence [model, at most 4096]");
-  limits->add_option("--max-logit-rows", options.maxLogitRows, "rows of logits in one step");
-  limits->add_option("--page-size", options.pageSize, "tokens in one KV page [16]");
-  limits->add_option("--num-pages", options.numPages, "KV pages");
-  for (CLI::Option *option : limits->get_options())
-    option->check(CLI::NonNegativeNumber);
-
+  cli::addLimits(app, options);
   auto *decisions = app.add_option_group("Decisions");
   decisions->add_option("--target", options.target, "target description (--list-targets)");
   decisions->add_option("--ranks", options.ranks, "number of ranks")->check(CLI::PositiveNumber);
@@ -67,30 +58,13 @@ int main(int argc, char **argv) {
       ->check(CLI::PositiveNumber);
   decisions->add_option("--slots", options.slots, "expert slots of a layer, for replicas")
       ->check(CLI::PositiveNumber);
-  decisions->add_option("--profile", options.profiles, "expert loads to place for (repeatable)");
-  decisions
-      ->add_option("--placement-phase", options.placementPhase,
-                   "what placements balance: prefill (tokens) or decode (activated experts)")
-      ->check(CLI::IsMember({"prefill", "decode"}));
-  decisions->add_option("--quantize", options.quantize,
-                        "weights: keep, bf16, fp8-block, mxfp4:experts, ... (docs/cli.md)");
-  decisions->add_option("--quantize-exclude", options.quantizeExclude,
-                        "weights that stay as they are, by pattern: layers.0.*");
-  decisions->add_flag("--quantize-skip-unfit", options.quantizeSkipUnfit,
-                      "keep matrices that a format cannot take instead of refusing them");
+  cli::addModelFlags(*decisions, options);
   decisions
       ->add_option("--activations", options.activations,
                    "what fp8 attention weights are multiplied with: f32, or fp8")
       ->check(CLI::IsMember({"f32", "fp8"}));
   decisions->add_option("--quality-gate", gateTexts,
                         "FILE[:PERCENT]: refuse when the text's perplexity rises by more [1 %]");
-  decisions->add_option("--kv-dtype", options.kvType, "KV cache: f32, bf16 or f16")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
-  decisions->add_option("--buckets", options.buckets, "token counts of the programs, 1,8,64,512")
-      ->delimiter(',');
-  decisions
-      ->add_option("--weights", options.weights, "checkpoint, or synthetic: config.json suffices")
-      ->check(CLI::IsMember({"checkpoint", "synthetic"}));
 
   auto *output = app.add_option_group("Phases and output");
   output->add_option("--compile-to", options.compileTo,

@@ -6,6 +6,7 @@
 #include "compiler/driver/Plan.h"
 #include "runtime/base/File.h"
 #include "tools/support/Cli.h"
+#include "tools/support/CompileFlags.h"
 
 #include <cstdio>
 
@@ -22,16 +23,7 @@ int main(int argc, char **argv) {
   bool targets = false, quiet = false;
 
   app.add_option("model", options.model, "checkpoint folder, or a .mlir file");
-  auto *limits = app.add_option_group("Limits", "the worst case to plan for; 0 = chosen");
-  limits->add_option("--max-batch-tokens", options.maxBatchTokens, "tokens in one step [512]");
-  limits->add_option("--max-seqs", options.maxSeqs, "sequences alive at once [16]");
-  limits->add_option("--max-seq-len", options.maxSeqLen,
-                     "tokens of one sequence [model, at most 4096]");
-  limits->add_option("--max-logit-rows", options.maxLogitRows, "rows of logits in one step");
-  limits->add_option("--page-size", options.pageSize, "tokens in one KV page [16]");
-  limits->add_option("--num-pages", options.numPages, "KV pages");
-  for (CLI::Option *option : limits->get_options())
-    option->check(CLI::NonNegativeNumber);
+  cli::addLimits(app, options);
 
   auto *machine = app.add_option_group("Target");
   machine->add_option("--target", options.target, "h100, h100x8, h100x8x4, ... [host]");
@@ -47,23 +39,7 @@ int main(int argc, char **argv) {
     machine->get_option(name)->check(CLI::PositiveNumber);
 
   auto *decisions = app.add_option_group("Model");
-  decisions->add_option("--quantize", options.quantize, "weights, as of sluice-compile");
-  decisions->add_option("--quantize-exclude", options.quantizeExclude,
-                        "weights that stay as they are, by pattern: layers.0.*");
-  decisions->add_flag("--quantize-skip-unfit", options.quantizeSkipUnfit,
-                      "keep matrices that a format cannot take");
-  decisions->add_option("--kv-dtype", options.kvType, "KV cache [f32 on host, else bf16]")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
-  decisions->add_option("--buckets", options.buckets, "token counts of the programs")
-      ->delimiter(',');
-  decisions
-      ->add_option("--weights", options.weights, "checkpoint, or synthetic: config.json suffices")
-      ->check(CLI::IsMember({"checkpoint", "synthetic"}));
-  decisions->add_option("--profile", options.profiles, "expert loads of a workload (repeatable)");
-  decisions
-      ->add_option("--placement-phase", options.placementPhase,
-                   "what placements balance: prefill or decode")
-      ->check(CLI::IsMember({"prefill", "decode"}));
+  cli::addModelFlags(*decisions, options);
   decisions->add_option("--batch", plan.request.decodeBatch, "largest decode batch [max-seqs]")
       ->check(CLI::PositiveNumber);
   decisions

@@ -26,8 +26,8 @@ std::string archive(const std::string &pickle, uint16_t method = 0,
                     const std::string &data = std::string(64, '\1')) {
   std::string file, directory;
   auto put = [](std::string &to, uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; ++i)
-      to += static_cast<char>(value >> (8 * i));
+    for (int i = 0; i < bytes; ++i) // fields beyond 64 bits are several, all zero
+      to += i < 8 ? static_cast<char>(value >> (8 * i)) : '\0';
   };
   int count = 0;
   for (auto &[name, content] : {std::pair<std::string, std::string>{"a/data.pkl", pickle},

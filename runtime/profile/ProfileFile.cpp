@@ -160,6 +160,22 @@ Status appendWindow(Profile &profile, const json::Cursor &layers) {
   return Status::ok();
 }
 
+/// Lets `write` fill a temporary file beside `path`, which then takes its place; on failure `path`
+/// is as it was.
+template <typename Write> Status replaceFile(const std::string &path, const Write &write) {
+  const std::string temporary = path + ".part" + std::to_string(::getpid());
+  Status status = write(temporary);
+  std::error_code error;
+  if (status.isOk()) {
+    std::filesystem::rename(temporary, path, error);
+    if (error)
+      status = ioError("cannot rename " + temporary + " to " + path + ": " + error.message());
+  }
+  if (!status.isOk())
+    std::filesystem::remove(temporary, error);
+  return status;
+}
+
 } // namespace
 
 Result<Profile> parseSglangProfile(std::string_view text, const std::string &name) {
@@ -224,8 +240,7 @@ Status writeProfile(const Profile &profile, const std::string &path) {
                                .declare(kIdsPrefix + domain.name, DataType::kU16,
                                         {profile.tokens(domain), profile.layers, profile.topK})
                                .status());
-  std::string temporary = path + ".part" + std::to_string(::getpid());
-  auto write = [&]() -> Status {
+  return replaceFile(path, [&](const std::string &temporary) -> Status {
     SLUICE_ASSIGN_OR_RETURN(OutputFile output, OutputFile::create(temporary));
     SLUICE_RETURN_IF_ERROR(writer.begin(std::move(output)));
     auto bytes = [](const auto &values) {
@@ -237,31 +252,12 @@ Status writeProfile(const Profile &profile, const std::string &path) {
       if (!domain.ids.empty())
         SLUICE_RETURN_IF_ERROR(writer.append(kIdsPrefix + domain.name, bytes(domain.ids)));
     return writer.finish().status();
-  };
-  Status status = write();
-  std::error_code error;
-  if (status.isOk()) {
-    std::filesystem::rename(temporary, path, error);
-    if (error)
-      status = ioError("cannot rename " + temporary + " to " + path + ": " + error.message());
-  }
-  if (!status.isOk())
-    std::filesystem::remove(temporary, error);
-  return status;
+  });
 }
 
 Status writeFileAtomically(const std::string &path, std::string_view content) {
-  std::string temporary = path + ".part" + std::to_string(::getpid());
-  Status status = writeFile(temporary, content);
-  std::error_code error;
-  if (status.isOk()) {
-    std::filesystem::rename(temporary, path, error);
-    if (error)
-      status = ioError("cannot rename " + temporary + " to " + path + ": " + error.message());
-  }
-  if (!status.isOk())
-    std::filesystem::remove(temporary, error);
-  return status;
+  return replaceFile(path,
+                     [&](const std::string &temporary) { return writeFile(temporary, content); });
 }
 
 } // namespace sluice

@@ -220,6 +220,12 @@ private:
   template <typename Op> Op copy(Op op) {
     return cast<Op>(builder.clone(*op.getOperation(), mapping));
   }
+  /// The same with `rows` as its operand x.
+  template <typename Op> Op copyOver(Op op, Value rows) {
+    Op out = copy(op);
+    out.getXMutable().assign(rows);
+    return out;
+  }
   static void setWidth(Value result, int64_t width) { result.setType(withWidth(result, width)); }
 
   /// Whole rows of the rank's own data parallel group for the operands of `op`.
@@ -348,12 +354,6 @@ private:
     return success();
   }
 
-  /// The heads of a weight [heads, ...].
-  FlatSymbolRefAttr headsOf(FlatSymbolRefAttr ref, ShardRange heads) {
-    return parts.part(ref, attentionSuffix(),
-                      [&](TypedAttr whole) { return slice(whole, 0, heads); });
-  }
-
   /// Operations of latent attention over all heads, with a weight [heads, ...].
   template <typename Op> LogicalResult splitHeads(Op op) {
     auto out = copy(op);
@@ -361,7 +361,8 @@ private:
       return success();
     ShardRange heads = headRange(op.getHeads());
     int64_t width = widthOf(op.getResult()) / op.getHeads();
-    out.setWeightAttr(headsOf(op.getWeightAttr(), heads));
+    out.setWeightAttr(parts.part(op.getWeightAttr(), attentionSuffix(),
+                                 [&](TypedAttr whole) { return slice(whole, 0, heads); }));
     out.setHeads(heads.size());
     setWidth(out.getResult(), heads.size() * width);
     setShare(op.getResult(), headColumns(heads, width));
@@ -449,12 +450,9 @@ private:
     if (failed(wantWhole(op, op.getX())))
       return failure();
     Share share = shareOf(op.getY());
-    IRMapping local(mapping);
-    if (share.gathered)
-      local.map(op.getX(), gather(op.getLoc(), op.getX()));
-    auto out = cast<moe::SigmoidGateOp>(builder.clone(*op, local));
+    auto out =
+        copyOver(op, share.gathered ? gather(op.getLoc(), op.getX()) : mapping.lookup(op.getX()));
     out.getResult().setType(cast<RankedTensorType>(out.getY().getType()));
-    mapping.map(op.getResult(), out.getResult());
     setShare(op.getResult(), share);
     return success();
   }
@@ -521,12 +519,8 @@ private:
     auto groups = groupsOf(op);
     if (failed(groups))
       return failure();
-    IRMapping local(mapping);
-    local.map(op.getX(), gather(op.getLoc(), op.getX()));
-    auto out = cast<moe::RouterOp>(builder.clone(*op, local));
+    auto out = copyOver(op, gather(op.getLoc(), op.getX()));
     out.removePlacementAttr();
-    for (auto [from, to] : llvm::zip(op->getResults(), out->getResults()))
-      mapping.map(from, to);
     ArrayRef<int64_t> own = (*groups)[layout.expertGroup(rank)];
     slots[op.getDispatch()].assign(own.begin(), own.end());
     int64_t experts = parts.weights.shape(op.getWeightAttr())[0];
@@ -589,10 +583,7 @@ private:
     FailureOr<ShardRange> width = expertWidth(op, down.getWeightAttr(), widthOf(op.getResult()));
     if (failed(width))
       return failure();
-    IRMapping local(mapping);
-    local.map(op.getX(), gather(op.getLoc(), op.getX()));
-    auto out = cast<moe::ExpertsGateUpOp>(builder.clone(*op, local));
-    mapping.map(op.getResult(), out.getResult());
+    auto out = copyOver(op, gather(op.getLoc(), op.getX()));
     auto part = [&](TypedAttr whole) {
       return slice(take(whole, slots[op.getDispatch()]), 2, *width);
     };
@@ -638,11 +629,7 @@ private:
     Ranks ranks = overAll ? layout.allRanks() : layout.shardRanks(rank, count);
     ShardRange range = shardOf(width, count, rank % count);
     bool gathered = overAll && layout.dp > 1;
-    IRMapping local(mapping);
-    if (gathered)
-      local.map(op.getX(), gather(op.getLoc(), op.getX()));
-    auto out = cast<moe::FfnGateUpOp>(builder.clone(*op, local));
-    mapping.map(op.getResult(), out.getResult());
+    auto out = copyOver(op, gathered ? gather(op.getLoc(), op.getX()) : mapping.lookup(op.getX()));
     std::string suffix = ("shard" + Twine(rank % count) + "of" + Twine(count)).str();
     auto part = [&](TypedAttr whole) { return slice(whole, 1, range); };
     out.setWeightAttr(parts.part(op.getWeightAttr(), suffix, part));

@@ -23,6 +23,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <thread>
 
 using namespace sluice;
 
@@ -301,6 +302,14 @@ private:
   bool settled = false; ///< all processes have agreed on the error that ends the run
 };
 
+/// The exit code, once the process that speaks has had its say: mpirun ends all processes when one
+/// fails, and a silent one that found the same mistake first would cut the message off.
+int leave(int code, bool speaks) {
+  if (code != 0 && !speaks)
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  return code;
+}
+
 } // namespace
 
 int main(int argc, char **argv) {
@@ -363,8 +372,9 @@ int main(int argc, char **argv) {
   if (!options.first && !std::freopen("/dev/null", "w", stdout))
     return cli::exitWith("sluice-run", ioError("cannot open /dev/null for writing"));
   if (int code = cli::parse(app, argc, argv, options.first); code >= 0)
-    return code;
+    return leave(code, options.first);
   options.quiet |= !options.first;
   const Status status = Runner(options).run();
-  return options.first ? cli::exitWith("sluice-run", status) : int(status.code());
+  return leave(options.first ? cli::exitWith("sluice-run", status) : int(status.code()),
+               options.first);
 }
